@@ -1,0 +1,54 @@
+"""``llmlab lab``: JupyterLab, opened on the start page, with settings that suit a course that works offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from llmlab.course.places import repository
+
+__all__ = ["main", "write_settings"]
+
+SETTINGS = {
+    # The news and update checks ask the network; the course must not.
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    # Without the saved state a reopened notebook shows "model not found" where a widget was.
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
+    # A course is read downwards: long lines fold.
+    "@jupyterlab/notebook-extension:tracker": {"codeCellConfig": {"lineWrap": True}},
+}
+
+
+def write_settings(prefix: Path = Path(sys.prefix)) -> Path:
+    """Write the course's defaults into this environment's JupyterLab; what a learner sets by hand still wins.
+
+    Settings that somebody else put there are kept, except the keys that the course needs.
+    """
+    file = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    there = json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
+    wanted = {**there, **SETTINGS}
+    if wanted != there:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf8")
+    return file
+
+
+def main(argv: list[str]) -> int:
+    """Start JupyterLab on the start page; further words go to JupyterLab (``--no-browser``, ``--port 9999`` …)."""
+    home = repository()
+    try:
+        write_settings()
+    except (OSError, ValueError) as error:
+        print(f"JupyterLab's defaults could not be written ({error}); it starts with its own.", file=sys.stderr)
+    environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={home}", *argv]
+    if not any(word.endswith(".ipynb") for word in argv):
+        command.append(str(home / "notebooks" / "00_start.ipynb"))
+    print("JupyterLab starts. Ctrl-C here, twice, ends it; your notebooks are saved as you work.", flush=True)
+    try:
+        return subprocess.run(command, cwd=home, env=environment).returncode
+    except KeyboardInterrupt:
+        return 0
