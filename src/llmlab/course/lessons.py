@@ -1,18 +1,22 @@
 """The course table: fifty lessons, their order, their prerequisites, and where their files stand.
 
-The table is `data/course.yaml`. It says what a lesson is; whether its notebook exists is read from the files.
+The table is ``data/course.yaml``. It says what a lesson is; whether its notebook exists is read from the files.
+(This module is not called ``table``, because ``llmlab.course.table`` is the function that shows one.)
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from llmlab.course.places import repository
+
+__all__ = ["Lesson", "Part", "TableError", "lesson", "lessons", "part", "parts"]
 
 DATA = Path(__file__).parent / "data"
 FOLDERS = ("notebooks", "labs", "solutions")
@@ -35,7 +39,8 @@ class Part:
 class Lesson:
     """One of the fifty: a notebook, its lab and its solution.
 
-    `order` counts from 1 in learning order; `minutes` and `lab_minutes` are for reading with running, and for the lab.
+    ``order`` counts from 1 in learning order; ``minutes`` is for reading and running, ``lab_minutes`` for the lab;
+    ``able`` completes "You will be able to answer", ``experiment`` says in one sentence what is measured.
     """
 
     number: str
@@ -47,36 +52,28 @@ class Lesson:
     minutes: int
     lab_minutes: int
     prerequisites: tuple[str, ...]
-    answers: str
+    able: str
     experiment: str
 
     @property
     def name(self) -> str:
-        """The stem that notebook, lab and solution share, such as `01_self_attention`."""
+        """The stem that notebook, lab and solution share, such as ``01_self_attention``."""
         return f"{self.number}_{self.slug}"
 
     def path(self, folder: str = "notebooks") -> Path:
-        """The file of this lesson in `notebooks`, `labs` or `solutions`, whether it exists or not."""
+        """The file of this lesson in ``notebooks``, ``labs`` or ``solutions``, whether it is there or not.
+
+        Raises:
+            ValueError: another folder.
+            FileNotFoundError: the package stands outside the course's repository.
+        """
         if folder not in FOLDERS:
             raise ValueError(f"folder was {folder!r}; expected one of {', '.join(FOLDERS)}")
-        return home() / folder / f"{self.name}.ipynb"
+        return repository() / folder / f"{self.name}.ipynb"
 
     def exists(self, folder: str = "notebooks") -> bool:
         """Whether that file is there."""
         return self.path(folder).is_file()
-
-
-def home() -> Path:
-    """The course's folder, the one that holds `notebooks/`.
-
-    Looked for in `LLMLAB_HOME`, above this file (an editable install), then from the working directory upwards.
-    Where none holds a `notebooks` folder, the folder above `src` is named, so that missing files are reported there.
-    """
-    here = Path(__file__).resolve()
-    places = [here.parents[3], Path.cwd(), *Path.cwd().parents]
-    if os.environ.get("LLMLAB_HOME"):
-        places.insert(0, Path(os.environ["LLMLAB_HOME"]).expanduser())
-    return next((place for place in places if (place / "notebooks").is_dir()), here.parents[3])
 
 
 @cache
@@ -92,7 +89,7 @@ def lessons() -> tuple[Lesson, ...]:
 
 
 def lesson(number: str | int) -> Lesson:
-    """The lesson of a number (`"01"`, `1`) or of a name (`"01_self_attention"`)."""
+    """The lesson of a number (``"01"``, ``1``) or of a name (``"01_self_attention"``)."""
     found = re.fullmatch(r"(\d{1,2})(_[a-z0-9_]*)?", str(number))
     wanted = found.group(1).zfill(2) if found else None
     for entry in lessons():
@@ -114,7 +111,7 @@ def _read() -> tuple[tuple[Part, ...], tuple[Lesson, ...]]:
 
 
 def parse(raw: Any) -> tuple[tuple[Part, ...], tuple[Lesson, ...]]:
-    """Check a raw table against `course.schema.json` and the rules below, and make the records.
+    """Check a raw table against ``course.schema.json`` and the rules below, and make the records.
 
     Rules: numbers and slugs are unique, every part is known and its lessons stand together in the parts' order, every
     prerequisite is a lesson that stands earlier. The last rule also makes a cycle impossible.
@@ -152,7 +149,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def validate(raw: Any, schema_name: str, what: str) -> None:
-    """Raise `TableError` with the place and the reason of the first fault that the schema finds."""
+    """Raise ``TableError`` with the place and the reason of the first fault that the schema finds."""
     import jsonschema
 
     schema = json.loads((DATA / schema_name).read_text(encoding="utf-8"))
