@@ -1,0 +1,249 @@
+"""One contract for attention, several ways to compute it.
+
+``attention(q, k, v)`` works on (batch, heads, time, d). Backends: ``naive`` writes the definition down and is the one to
+read; ``tiled`` never holds the table of scores; ``sdpa`` is torch's own kernel. All follow the same two rules: causal is
+aligned bottom-right, and a query that may see no key gives zeros and zero gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmlab.attention import sdpa
+from llmlab.attention.contract import BackendError, Call, checked
+from llmlab.attention.masks import allowed_mask, causal_mask, padding_mask, window_mask
+from llmlab.attention.naive import naive_attention, naive_scores, softmax
+from llmlab.attention.sdpa import sdpa_attention
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "allowed_mask",
+    "attention",
+    "attention_backends",
+    "attention_weights",
+    "causal_mask",
+    "explain_choice",
+    "naive_attention",
+    "padding_mask",
+    "sdpa_attention",
+    "window_mask",
+]
+
+BACKENDS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
+    "sdpa": sdpa_attention,
+    "naive": naive_attention,
+}
+
+
+class Backend(NamedTuple):
+    """One line of :func:`attention_backends`."""
+
+    name: str
+    can_run: bool
+    reason: str  # why it cannot, or what it is
+    chosen: bool  # by backend="auto"
+
+
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = ...,
+    window: int | None = ...,
+    mask: Tensor | None = ...,
+    scale: float | None = ...,
+    enable_gqa: bool = ...,
+    dropout_p: float = ...,
+    backend: str = ...,
+    return_lse: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = ...,
+    window: int | None = ...,
+    mask: Tensor | None = ...,
+    scale: float | None = ...,
+    enable_gqa: bool = ...,
+    dropout_p: float = ...,
+    backend: str = ...,
+    return_lse: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def attention(
+    q: Float[Tensor, "batch heads queries d"],
+    k: Float[Tensor, "batch kv_heads keys d"],
+    v: Float[Tensor, "batch kv_heads keys d_value"],
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    dropout_p: float = 0.0,
+    backend: str = "auto",
+    return_lse: bool = False,
+) -> (
+    Float[Tensor, "batch heads queries d_value"]
+    | tuple[Float[Tensor, "batch heads queries d_value"], Float[Tensor, "batch heads queries"]]
+):
+    """softmax(scale q k^T + mask) v for every head.
+
+    Args:
+        causal: a query sees the keys up to its own position; the last query stands at the last key (bottom-right).
+        window: with ``causal`` the last ``window`` keys, the own position included; without, all |i - j| < window.
+        mask: boolean, True = may look, or a float bias added to the scores; broadcastable to
+            (batch, heads, queries, keys). It is joined with causal and window by "and".
+        scale: what multiplies q k^T; 1 / sqrt(d) if None.
+        enable_gqa: k and v may have fewer heads; consecutive groups of query heads share one (Ainslie et al. 2023,
+            arXiv:2305.13245).
+        dropout_p: the share of weights set to 0, the others divided by 1 - dropout_p. Always applied: pass 0 to evaluate.
+        backend: "auto", or a name from :func:`attention_backends`.
+        return_lse: also return the log-sum-exp of each row of scores, in float32 or better; -inf where no key is seen.
+
+    Raises:
+        ValueError, TypeError: the arguments have no meaning together. BackendError: the named backend cannot do this.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
+    """
+    if isinstance(q, Tensor) and torch.is_autocast_enabled(q.device.type):
+        q, k, v = _autocast(q, k, v)
+    call = checked(
+        q,
+        k,
+        v,
+        causal=causal,
+        window=window,
+        mask=mask,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        dropout_p=dropout_p,
+        return_lse=return_lse,
+    )
+    name = _choose(call)[0] if backend == "auto" else _named(backend, call)
+    with torch.autocast(call.q.device.type, enabled=False):
+        output, lse = BACKENDS[name](call.q, call.k, call.v, **call.options())
+    if not return_lse:
+        return output
+    assert lse is not None, f"{name} said that it returns the log-sum-exp"
+    return output, lse
+
+
+def attention_weights(
+    q: Float[Tensor, "batch heads queries d"],
+    k: Float[Tensor, "batch kv_heads keys d"],
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Float[Tensor, "batch heads queries keys"]:
+    """The attention maps: how much each query takes from each key. Rows sum to 1, or to 0 where no key is allowed.
+
+    In float32 or better; memory is quadratic in time. Arguments and errors as :func:`attention`.
+    """
+    call = checked(
+        q,
+        k,
+        k,
+        causal=causal,
+        window=window,
+        mask=mask,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        dropout_p=0.0,
+        return_lse=False,
+    )
+    scores = naive_scores(q, k, causal=causal, window=window, mask=call.mask, scale=call.scale)
+    return softmax(scores)[0]
+
+
+def attention_backends(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> list[Backend]:
+    """Every backend: whether it can take this call (options as :func:`attention`), why not, and which ``auto`` takes."""
+    call = _call(q, k, v, **options)
+    chosen, _ = _choose(call)
+    rows = []
+    for name in BACKENDS:
+        reason = _refusal(name, call)
+        rows.append(Backend(name, reason is None, reason or WHAT[name], name == chosen))
+    return rows
+
+
+def explain_choice(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> str:
+    """One sentence: which backend ``auto`` takes for this call, and why."""
+    chosen, why = _choose(_call(q, k, v, **options))
+    return f"auto takes {chosen}: {why}."
+
+
+WHAT = {
+    "sdpa": "torch's scaled_dot_product_attention",
+    "tiled": "online softmax in plain torch, memory linear in time",
+    "naive": "the definition, memory quadratic in time",
+}
+
+
+def _call(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    dropout_p: float = 0.0,
+    return_lse: bool = False,
+) -> Call:
+    """:func:`attention`'s arguments with its defaults, checked."""
+    return checked(
+        q,
+        k,
+        v,
+        causal=causal,
+        window=window,
+        mask=mask,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        dropout_p=dropout_p,
+        return_lse=return_lse,
+    )
+
+
+def _refusal(name: str, call: Call) -> str | None:
+    return sdpa.refusal(call) if name == "sdpa" else None
+
+
+def _named(backend: str, call: Call) -> str:
+    if backend not in BACKENDS:
+        raise BackendError(
+            f"backend={backend!r} is unknown: expected 'auto' or one of {', '.join(map(repr, BACKENDS))}"
+        )
+    reason = _refusal(backend, call)
+    if reason is not None:
+        raise BackendError(f"backend={backend!r} cannot do this: {reason}; backend='auto' takes {_choose(call)[0]!r}")
+    return backend
+
+
+def _choose(call: Call) -> tuple[str, str]:
+    reason = sdpa.refusal(call)
+    if reason is None:
+        return "sdpa", "it is the fastest here"
+    return "naive", reason
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """What torch's own autocast does before attention: everything but float64 to the autocast dtype."""
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
+    return tuple(x if x.dtype == torch.float64 else x.to(dtype) for x in tensors)
