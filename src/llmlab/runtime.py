@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Runtime", "device", "dtype_for", "seed_everything", "set_threads", "setup"]
+__all__ = ["Runtime", "device", "dtype_for", "peak_memory", "seed_everything", "set_threads", "setup"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,28 @@ def setup(seed: int = 0, threads: int | None = None) -> Runtime:
     chosen = device()
     seed_everything(seed)
     return Runtime(chosen, dtype_for(chosen), set_threads(threads), seed)
+
+
+def peak_memory(function: Callable[[], Any]) -> int:
+    """The most bytes of tensors that ``function`` held at one time beyond what was there before.
+
+    On the CPU this counts every allocation of torch's allocator, also those inside a fused kernel, so it is the same
+    on every run. On a GPU it is the caching allocator's peak.
+    """
+    import torch
+
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
