@@ -1,0 +1,266 @@
+"""Run a learner's code so that whatever it does, the kernel lives on and its state is as before.
+
+Covered: exceptions, ``sys.exit`` and ``os._exit``, endless loops (also sleeping ones, and ones that swallow every
+exception), recursion, floods of prints, warnings, and changed global settings of torch, NumPy and Python.
+
+Not covered: code that fills the memory, crashes inside a C extension, or kills its own process by a signal. One single
+long call into C (a huge matrix product) is stopped when it returns. In the main thread of Linux and macOS an alarm
+stops the code, ``time.sleep`` included; in other threads and on Windows an asynchronous exception does, which a
+sleeping call notices when it wakes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+__all__ = ["Capture", "Outcome", "Stopped", "guarded"]
+
+#: After the first alarm the next ones come this often, for code that swallowed it.
+REPEAT = 0.05
+
+#: The run of this thread, so that a late death in another run stops nobody.
+_current = threading.local()
+
+
+class Stopped(BaseException):
+    """The time limit was reached. A ``BaseException``, so that ``except Exception`` lets it pass.
+
+    A bare ``except:`` still swallows it. So its birth, and its death in such a handler, set a trace on the learner's
+    frames which raises it anew at their next line: in the handler, outside the ``try``.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.run = getattr(_current, "run", None)
+        _arm(sys._getframe())
+
+    def __del__(self) -> None:
+        if self.run is not None and self.run is getattr(_current, "run", None):
+            _arm(sys._getframe())
+
+
+class Capture(io.TextIOBase):
+    """Keeps the first ``room`` characters written and counts the rest."""
+
+    encoding = "utf-8"
+
+    def __init__(self, room: int = 4000) -> None:
+        self.room = room
+        self.text = ""
+        self.lines = 0
+        self.ends_open = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() takes a str, not {type(text).__name__}")
+        self.text += text[: self.room - len(self.text)]
+        self.lines += text.count("\n")
+        if text:
+            self.ends_open = not text.endswith("\n")
+        return len(text)
+
+    def shown(self, most: int = 6, width: int = 120) -> list[str]:
+        """The first lines, indented, and a sentence for the lines that were cut."""
+        kept = self.text.splitlines()[:most]
+        total = self.lines + self.ends_open
+        lines = [f"  | {line[:width]}{'…' if len(line) > width else ''}" for line in kept]
+        if total > len(kept):
+            lines.append(f"  … and {total - len(kept):,} more lines, not shown: print less")
+        return lines
+
+
+@dataclass
+class Outcome:
+    """What came of the run: a value or an error, what was printed, what was warned of."""
+
+    value: Any = None
+    error: BaseException | None = None
+    printed: Capture = field(default_factory=Capture)
+    warned: list[warnings.WarningMessage] = field(default_factory=list)
+
+
+def guarded(fn: Callable[[], Any], limit: float) -> Outcome:
+    """Call ``fn`` for at most ``limit`` seconds and say what came of it; raises only ``KeyboardInterrupt``.
+
+    Printing and warnings are caught. The random generators start from seed 0, so that the same code meets the same
+    verdict, and are put back afterwards with the other global settings (:func:`unchanged`).
+    """
+    outcome = Outcome()
+    out = outcome.printed
+    with unchanged(), warnings.catch_warnings(record=True) as warned, redirect_stdout(out), redirect_stderr(out):
+        warnings.simplefilter("default")
+        _seed()
+        outcome.value, outcome.error = _limited(fn, limit)
+        outcome.warned = list(warned)
+    return outcome
+
+
+def _inside(fn: Callable[[], Any]) -> Any:
+    """The frame that marks where the learner's side of the stack begins."""
+    return fn()
+
+
+def _limited(fn: Callable[[], Any], limit: float) -> tuple[Any, BaseException | None]:
+    """``(value, None)`` or ``(None, error)``."""
+    trace, outer = sys.gettrace(), getattr(_current, "run", None)
+    _current.run = object()
+    stop = _alarm if hasattr(signal, "setitimer") and _in_main_thread() else _watchdog
+    value, error = None, None
+    try:
+        with stop(limit):
+            try:
+                value = _inside(fn)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as caught:
+                error = caught
+    except Stopped as late:  # an asynchronous exception that arrived after the code had ended
+        error = error or late
+    finally:
+        _current.run = outer
+        sys.settrace(trace)
+    return value, error
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def _alarm(limit: float) -> Iterator[None]:
+    """Raise :class:`Stopped` in the learner's code after ``limit`` seconds, and again until it ends."""
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        if _marked(frame):  # else the code has just ended and the guard is tidying up
+            raise Stopped
+
+    began = time.monotonic()
+    before = signal.signal(signal.SIGALRM, ring)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, limit, REPEAT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:  # somebody else's alarm: give it back what remains of its time
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 1e-3), interval)
+
+
+@contextmanager
+def _watchdog(limit: float) -> Iterator[None]:
+    """The same where there is no alarm: a second thread sends the exception."""
+    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    target = ctypes.c_ulong(threading.get_ident())
+    done = threading.Event()
+
+    def watch() -> None:
+        wait = limit
+        while not done.wait(wait):
+            send(target, ctypes.py_object(Stopped))
+            wait = REPEAT
+
+    watcher = threading.Thread(target=watch, daemon=True, name="llmlab-check-limit")
+    watcher.start()
+    try:
+        yield
+    finally:
+        while watcher.is_alive():
+            try:
+                done.set()
+                watcher.join()
+            except Stopped:  # sent in the moment before ``done``
+                continue
+        send(target, None)
+
+
+def _marked(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is _inside.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _arm(frame: FrameType | None) -> None:
+    """Trace every frame on the learner's side of the stack, if this is that side."""
+    if not _marked(frame):
+        return
+    while frame is not None and frame.f_code is not _inside.__code__:
+        if frame.f_globals.get("__name__") != __name__:
+            frame.f_trace = _raise_at_line
+        frame = frame.f_back
+    sys.settrace(_raise_at_line)
+
+
+def _raise_at_line(frame: FrameType, event: str, arg: object) -> Any:
+    if not _marked(frame):
+        return None
+    if event in ("line", "call") and frame.f_globals.get("__name__") != __name__:
+        raise Stopped
+    return _raise_at_line
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Put back what a learner's code may leave behind: generators, default dtype and device, grad mode, limits."""
+    with ExitStack() as stack:
+        keep = stack.callback
+        keep(random.setstate, random.getstate())
+        keep(sys.setrecursionlimit, sys.getrecursionlimit())
+        np, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+        if np is not None:
+            keep(np.random.set_state, np.random.get_state())
+            keep(lambda old: np.seterr(**old), np.geterr())
+        if torch is not None:
+            keep(torch.set_rng_state, torch.get_rng_state())
+            keep(torch.set_grad_enabled, torch.is_grad_enabled())
+            keep(torch.set_default_dtype, torch.get_default_dtype())
+            keep(torch.set_num_threads, torch.get_num_threads())
+            if torch.cuda.is_initialized():
+                keep(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
+            device = torch.get_default_device()
+            keep(lambda: torch.get_default_device() == device or torch.set_default_device(device))
+        stack.enter_context(_no_exit())
+        yield
+
+
+def _seed() -> None:
+    random.seed(0)
+    np, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if np is not None:
+        np.random.seed(0)
+    if torch is not None:
+        torch.manual_seed(0)
+
+
+@contextmanager
+def _no_exit() -> Iterator[None]:
+    """Turn ``os._exit`` into ``SystemExit`` in this process; a forked child still leaves by the real one."""
+    real, here = os._exit, os.getpid()
+
+    def leave(status: int) -> None:
+        if os.getpid() != here:
+            real(status)
+        raise SystemExit(status)
+
+    os._exit = leave  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = real
