@@ -24,7 +24,6 @@ def choose(words: Iterable[str | Path], root: Path, folders: Sequence[str] = ("n
         ToolError: a word names nothing.
     """
     there = [path for folder in folders for path in sorted((root / folder).glob("*.ipynb"))]
-    there = [path for path in there if ".new" not in path.suffixes]
     chosen: list[Path] = []
     for word in map(str, words):
         number = f"{int(word):02d}_" if word.isascii() and word.isdigit() else None
