@@ -22,9 +22,9 @@ def begin(number: str, seed: int = 0) -> None:
     from IPython.display import display
 
     from llmlab import runtime
-    from llmlab.course import questions, table
+    from llmlab.course import lessons, questions
 
-    lesson = table.lesson(number)
+    lesson = lessons.lesson(number)
     runtime.setup(seed=seed)
     style_figures()
     asked = questions.for_notebook(number)
