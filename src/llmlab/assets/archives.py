@@ -50,7 +50,7 @@ def take(archive: Path, wanted: Mapping[str, str], target: Path) -> None:
 def _refuse_unsafe(archive: Path, names: Mapping[str, object] | list[str]) -> None:
     for name in names:
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
             raise ArchiveRefused(f"{archive.name} holds the unsafe path {name!r}; nothing was taken from it")
 
 

@@ -1,4 +1,4 @@
-"""``llmlab assets list | fetch | verify | path``."""
+"""``llmlab assets list | fetch | verify | ready | path``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fetch.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     fetch.add_argument("--quiet", action="store_true", help="say nothing unless it fails")
     commands.add_parser("verify", help="read every byte and compare with the recorded hashes")
+    commands.add_parser("ready", help="exit with 0 if all are here (quick), with 1 if not")
     where = commands.add_parser("path", help="the folder of an asset")
     where.add_argument("name", metavar="NAME", help=", ".join(names))
     chosen = parser.parse_args(argv)
@@ -38,7 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from the last complete step.", file=sys.stderr)
         return 130
-    return _list() if chosen.command == "list" else _verify()
+    return {"list": _list, "verify": _verify, "ready": _ready}[chosen.command]()
+
+
+def _ready() -> int:
+    faults = [row.detail for row in store.status() if row.state != "ready"]
+    print("\n".join(faults) or "every asset is here")
+    return int(bool(faults))
 
 
 def _list() -> int:

@@ -89,7 +89,7 @@ def _sentence(asset: Asset, complaints: Sequence[str]) -> str:
     if "DO NOT MATCH THE HASHES" in said:
         return start + (
             "the file offered has another SHA-256 than the course's table says, and was refused. Something between "
-            f"here and the package index changes files, or your pip configuration names another index. Mend that. {again}"
+            f"here and the package index changes files, or your pip configuration names another index. {again}"
         )
     if "No module named pip" in said:
         return start + f"this Python has no pip. Get it with: {sys.executable} -m ensurepip --upgrade . {again}"

@@ -278,12 +278,12 @@ def _command(name: str, begin: str = "Fetch it with:") -> str:
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["files"] and manifest["sha256"] and "recipe" in manifest:
-            return dict(manifest)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        whole = {"sha256", "recipe"} <= manifest.keys() and len(manifest["files"]) > 0
+        whole &= all({"size", "sha256", "mtime_ns"} <= entry.keys() for entry in manifest["files"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or its own bytes are damaged
+        return None
+    return manifest if whole else None
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
