@@ -6,9 +6,9 @@ applied before by whoever executed the cell.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ _NUMBER = (
     r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+(?!\w|\.\d))?"
     r"(?!\d|\.\d)"
 )
-_TOKEN = re.compile(rf"(?P<measured>{_MEASURED})|(?P<name>{_NAME})|(?P<number>{_NUMBER})|(?P<space>[ \t]+)")
+_TOKEN = re.compile(rf"(?P<measured>{_MEASURED})|(?P<name>{_NAME})|(?P<number>[ \t]*{_NUMBER})|(?P<space>[ \t]+)")
 _BLANKS, _RULE = re.compile(r"[ \t]+"), re.compile(r"([-─=━_])\1{2,}")
 _WIDE = 60
 
@@ -109,14 +109,15 @@ def compare_text(reference: str, new: str, tolerance: Tolerance | None = None) -
     for i, (a, b) in enumerate(zip(old, now)):
         if a[1] == b[1] or _same(i, old, now, tolerance):
             continue
-        if a[0] == b[0] == "number":
-            return f"{a[1]} became {b[1]}{_off(a[1], b[1], tolerance)} {_where(reference, a, new, b)}"
-        return _text_difference(reference, a, new, b)
+        if a[0] == b[0] == "number" and not tolerance.agree(a[1], b[1]):
+            one, two = a[1].lstrip(), b[1].lstrip()
+            return f"{one} became {two}{_off(one, two, tolerance)}{_where(reference, a[2], new, b[2])}"
+        return _text_difference(reference, a[2], new, b[2])
     if len(old) == len(now):
         return None
-    longer, text, word = (old, reference, "is missing") if len(old) > len(now) else (now, new, "is new")
-    token = longer[min(len(old), len(now))]
-    return f"{_excerpt(text[token[2] :])!r} {word} at the end"
+    at = min(len(old), len(now))
+    tail = reference[old[at][2] :] if len(old) > len(now) else new[now[at][2] :]
+    return f"{_excerpt(tail)!r} {'is missing' if len(old) > len(now) else 'is new'} at the end"
 
 
 Token = tuple[str, str, int]
@@ -142,12 +143,13 @@ def _same(i: int, old: list[Token], now: list[Token], tolerance: Tolerance) -> b
         return False
     if a[0] == "measured":
         return True
+    # 9.9999 and 10.0000 may agree; then the blanks that align them, before or behind, differ by one.
+    moved = i > 0 and old[i - 1][0] == "number" and len(old[i - 1][1].strip()) != len(now[i - 1][1].strip())
     if a[0] == "number":
-        return tolerance.agree(a[1], b[1])
-    if a[0] == "space":  # 9.9999 and 10.0000 may agree: the blanks that align them differ by one then
-        beside = [j for j in (i - 1, i + 1) if 0 <= j < min(len(old), len(now))]
-        return any(old[j][0] == now[j][0] == "number" and len(old[j][1]) != len(now[j][1]) for j in beside)
-    return False
+        one, two = a[1].lstrip(), b[1].lstrip()
+        aligned = len(a[1]) - len(one) == len(b[1]) - len(two) or len(a[1]) == len(b[1]) or moved
+        return aligned and tolerance.agree(one, two)
+    return a[0] == "space" and moved
 
 
 def _value(number: str) -> int | float:
@@ -163,19 +165,23 @@ def _off(reference: str, new: str, tolerance: Tolerance) -> str:
     return f" (off by {relative:.1e} relative, allowed {tolerance.rtol:g}, absolute {tolerance.atol:g})"
 
 
-def _text_difference(reference: str, a: Token, new: str, b: Token) -> str:
-    if a[0] == b[0] == "text":
-        for op, i, j, k, m in difflib.SequenceMatcher(
-            None, a[1].split(" "), b[1].split(" "), autojunk=False
-        ).get_opcodes():
-            if op != "equal":
-                old, now = " ".join(a[1].split(" ")[i:j]), " ".join(b[1].split(" ")[k:m])
-                return f"{_excerpt(old)!r} became {_excerpt(now)!r} {_where(reference, a, new, b)}"
-    return f"{_excerpt(a[1])!r} became {_excerpt(b[1])!r} {_where(reference, a, new, b)}"
+def _text_difference(reference: str, i: int, new: str, j: int) -> str:
+    """The words that differ first behind position ``i`` of ``reference`` and ``j`` of ``new``."""
+    same = len(os.path.commonprefix([reference[i:], new[j:]]))
+    i, j = i + same, j + same
+    if i == len(reference) or j == len(new):
+        return f"{_excerpt(reference[i:] or new[j:])!r} {'is new' if i == len(reference) else 'is missing'} at the end"
+    return f"{_word(reference, i)!r} became {_word(new, j)!r}{_where(reference, i, new, j)}"
 
 
-def _where(reference: str, a: Token, new: str, b: Token) -> str:
-    return f"\n  reference: {_line(reference, a[2])}\n  now:       {_line(new, b[2])}"
+def _word(text: str, at: int) -> str:
+    """The word that ``at`` stands in, or the blanks."""
+    left, right = re.search(r"\S*$", text[:at]), re.match(r"\S+|\s+", text[at:])
+    return _excerpt((left[0] if left and not text[at].isspace() else "") + (right[0] if right else ""))
+
+
+def _where(reference: str, i: int, new: str, j: int) -> str:
+    return f"\n  reference: {_line(reference, i)}\n  now:       {_line(new, j)}"
 
 
 def _line(text: str, at: int) -> str:
@@ -241,5 +247,5 @@ def _count(outputs: list[Any]) -> str:
 
 
 def _excerpt(text: str) -> str:
-    text = text.strip("\n").split("\n")[0]
+    text = text.strip("\n").split("\n")[0] or text
     return text if len(text) <= _WIDE else f"{text[:_WIDE]}…"

@@ -20,7 +20,7 @@ import nbformat
 
 from llmlab.course.nb.choose import ToolError
 
-__all__ = ["CELL_SECONDS", "Fault", "Run", "Usage", "environment", "execute"]
+__all__ = ["CELL_SECONDS", "Fault", "Run", "Usage", "environment", "execute", "silent_promise"]
 
 CELL_SECONDS = 120
 GUARD = Path(__file__).parent / "guard"
@@ -180,12 +180,14 @@ async def _run_cell(client: Any, cell: Any, index: int, seconds: float) -> Fault
     except CellExecutionError as error:
         tail = "\n".join(_COLOUR.sub("", error.traceback).strip().splitlines()[-8:])
         return Fault(index, f"{name} raised {error.ename}: {_COLOUR.sub('', str(error.evalue))}", tail)
-    if "raises-exception" in cell.metadata.get("tags", []) and not any(o.output_type == "error" for o in cell.outputs):
-        return Fault(
-            index,
-            f"{name} announces an exception (tag raises-exception), but none came: mend the cell or remove the tag.",
-        )
     return None
+
+
+def silent_promise(cell: Any) -> str | None:
+    """A sentence if an executed code cell announces an exception that did not come."""
+    if "raises-exception" not in cell.metadata.get("tags", []) or any(o.output_type == "error" for o in cell.outputs):
+        return None
+    return "announces an exception (tag raises-exception), but none came: mend the cell or remove the tag."
 
 
 async def _used(client: Any) -> dict[str, Any] | None:

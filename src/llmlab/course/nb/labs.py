@@ -112,7 +112,6 @@ def generate(solution: Any, origin: str) -> Any:
                 cell.source = cut(cell.source)
                 cell.outputs, cell.execution_count = [], None
                 cell.metadata.pop("llmlab", None)
-                _without_tag(cell, "raises-exception")
                 if marked:
                     _must_parse(cell.source)
             else:
@@ -218,10 +217,3 @@ def _no_marker(source: str) -> None:
     for line in source.split("\n"):
         if _LIKE_A_MARKER.match(line.strip()):
             raise ToolError(f"`{line.strip()}` in a text cell: tag the cell `solution` to leave it out of the lab")
-
-
-def _without_tag(cell: Any, tag: str) -> None:
-    tags = [other for other in cell.metadata.get("tags", []) if other != tag]
-    cell.metadata.pop("tags", None)
-    if tags:
-        cell.metadata["tags"] = tags

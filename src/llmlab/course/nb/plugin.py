@@ -19,7 +19,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError, find_comment_markers
 
 from llmlab.course.nb.choose import ToolError
 from llmlab.course.nb.compare import Tolerance, compare_outputs
-from llmlab.course.nb.execute import CELL_SECONDS, Run, execute
+from llmlab.course.nb.execute import CELL_SECONDS, Run, execute, silent_promise
 from llmlab.course.nb.normal import PNG_URI, normalise, serialise
 from llmlab.course.nb.regen import read
 
@@ -114,12 +114,15 @@ class NotebookCell(IPyNbCell):
             self.raise_cell_error(str(fault))
         if self.cell.execution_count is None:
             self.raise_cell_error("was never run: it has no execution count and proves nothing. Run `llmlab nb regen`.")
-        new = self.parent.run.notebook.cells[self.index].outputs
+        ran = self.parent.run.notebook.cells[self.index]
+        promise = silent_promise(ran)
+        if promise:
+            self.raise_cell_error(promise)
         try:
             tolerance = Tolerance.of(self.parent.nb.metadata.get("llmlab"), self.cell.metadata.get("llmlab"))
         except ValueError as error:
             self.raise_cell_error(str(error))
-        difference = compare_outputs(self.cell.outputs, new, tolerance)
+        difference = compare_outputs(self.cell.outputs, ran.outputs, tolerance)
         if difference:
             self.raise_cell_error(f"the output differs from the reference: {difference}")
 
@@ -163,11 +166,10 @@ def form_faults(text: str, notebook: Any) -> list[str]:
     faults = []
     normal = serialise(normalise(notebook))
     if normal != text:
-        lines = enumerate(itertools.zip_longest(text.split("\n"), normal.split("\n"), fillvalue=""), start=1)
+        lines = enumerate(itertools.zip_longest(text.split("\n"), normal.split("\n"), fillvalue=None), start=1)
         place, (has, should) = next((i, pair) for i, pair in lines if pair[0] != pair[1])
         faults.append(
-            f"not in normal form: line {place} is {has.strip()[:80]!r}, expected {should.strip()[:80]!r}. "
-            "Run `llmlab nb regen`."
+            f"not in normal form: line {place} is {_line(has)}, expected {_line(should)}. Run `llmlab nb regen`."
         )
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -175,6 +177,10 @@ def form_faults(text: str, notebook: Any) -> list[str]:
             if found:
                 faults.append(f"an output names a place on one machine, {found[0][:80]!r}: do not print it.")
     return faults
+
+
+def _line(text: str | None) -> str:
+    return "not there" if text is None else repr(text[:80])
 
 
 def _texts(output: Any) -> str:

@@ -15,7 +15,7 @@ import nbformat
 
 from llmlab.course.nb.choose import ToolError
 from llmlab.course.nb.compare import Tolerance, compare_outputs
-from llmlab.course.nb.execute import CELL_SECONDS, Usage, execute
+from llmlab.course.nb.execute import CELL_SECONDS, Usage, execute, silent_promise
 from llmlab.course.nb.normal import PNG_URI, normalise, serialise, write_atomic
 
 __all__ = ["Regenerated", "read", "regen", "regen_one"]
@@ -75,6 +75,10 @@ def regen_one(path: Path, *, fresh: bool = False, seconds: float = CELL_SECONDS)
         raise ToolError(f"{path.name}: {run.fault}\nNothing was written.")
     if run.network:
         raise ToolError(f"{path.name} used the network ({'; '.join(run.network)}). Nothing was written.")
+    for cell in run.notebook.cells:
+        promise = silent_promise(cell) if cell.cell_type == "code" else None
+        if promise:
+            raise ToolError(f"{path.name}: `{cell.source.strip()[:60]}` {promise} Nothing was written.")
     new = normalise(run.notebook)
     kept = 0 if fresh else _keep_committed(normalise(old), new)
     text = serialise(new)

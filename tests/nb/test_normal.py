@@ -1,0 +1,149 @@
+"""The one form of a notebook file."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small import PIXEL, code, display, notebook, save, stream, v4
+
+from llmlab.course.nb.choose import ToolError, choose
+from llmlab.course.nb.normal import clean_text, normalise, normalise_outputs, serialise, strip_png, write_atomic
+from llmlab.course.nb.plugin import form_faults
+from llmlab.course.nb.regen import read
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def stamped(text: bytes) -> str:
+    raw = base64.b64decode(PIXEL)
+    return base64.b64encode(raw[:33] + chunk(b"tEXt", b"Software\0" + text) + raw[33:]).decode()
+
+
+def test_a_picture_loses_its_stamp_and_nothing_else() -> None:
+    assert stamped(b"matplotlib 3.11") != stamped(b"matplotlib 3.12")
+    assert strip_png(stamped(b"matplotlib 3.11")) == strip_png(stamped(b"matplotlib 3.12")) == PIXEL
+    assert strip_png("not a picture") == "not a picture"
+    page = f"<img src='data:image/png;base64,{stamped(b'x')}'>"
+    (shown,) = normalise_outputs([display(text_html=page)])
+    assert shown.data["text/html"] == f"<img src='data:image/png;base64,{PIXEL}'>"
+
+
+def test_what_editors_and_widgets_leave_behind_is_dropped() -> None:
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "af31"}, "text/plain": "Predict"}
+    cell = code("1 + 1", v4.new_output("execute_result", data={"text/plain": "2"}, execution_count=9), tags=("keep",))
+    cell.metadata.update(execution={"iopub.status.idle": "now"}, scrolled=True)
+    cell.execution_count = 9
+    nb = notebook(cell, code("show()", v4.new_output("display_data", data=view)), "  ", widgets={"state": {}})
+    nb.metadata["language_info"] = {"name": "python", "version": "3.11.7"}
+    new = normalise(nb)
+    assert "widgets" not in new.metadata
+    assert "version" not in new.metadata.language_info
+    assert new.cells[0].metadata == {"tags": ["keep"]}
+    assert [c.execution_count for c in new.cells] == [1, 2, None]
+    assert new.cells[0].outputs[0].execution_count == 1
+    assert new.cells[1].outputs[0].data == {"text/plain": "Predict"}
+    assert nb.cells[0].execution_count == 9, "the argument is left as it was"
+
+
+def test_ids_are_given_once_and_kept() -> None:
+    nb = notebook("a", "a", "b")
+    for cell in nb.cells:
+        cell.pop("id")
+    first = normalise(nb)
+    ids = [cell.id for cell in first.cells]
+    assert len(set(ids)) == 3
+    assert [cell.id for cell in normalise(nb).cells] == ids, "the same on every machine"
+    first.cells[0].source = "changed"
+    first.cells.insert(0, code("new"))
+    assert [cell.id for cell in normalise(first).cells][1:] == ids
+    first.cells[0]["id"] = ids[2]
+    assert len({cell.id for cell in normalise(first).cells}) == 4, "a copied cell gets an id of its own"
+
+
+def test_the_file_has_real_characters_indent_one_and_one_newline() -> None:
+    text = serialise(normalise(notebook(code("print('⟨1 s⟩ 注意力')", stream("⟨1 s⟩ 注意力\n")))))
+    assert "⟨1 s⟩ 注意力" in text
+    assert text.endswith("}\n")
+    assert not text.endswith("\n\n")
+    assert text.startswith('{\n "cells"')
+
+
+texts = st.text(alphabet="ab\r\n\b 0x12f", max_size=30)
+outputs = st.lists(
+    st.one_of(
+        st.builds(stream, texts, st.sampled_from(["stdout", "stderr"])),
+        st.builds(lambda text: display(text_plain=text), texts),
+    ),
+    max_size=6,
+)
+
+
+@given(st.lists(st.builds(lambda s, o: code(s, *o), texts, outputs), max_size=4))
+def test_normal_form_of_normal_form_is_itself(cells: list[object]) -> None:
+    once = normalise(notebook(*cells))
+    text = serialise(once)
+    assert serialise(normalise(once)) == text
+    assert form_faults(text, once) == []
+
+
+def test_progress_bars_keep_their_last_state() -> None:
+    shown = normalise_outputs([stream("0%\r50%"), stream("\r100%\n"), stream("abc\b\bX\n")])
+    assert [o.text for o in shown] == ["100%\naX\n"]
+
+
+def test_only_addresses_are_hidden() -> None:
+    assert clean_text("<f at 0x7f3a>, 0x7fabcdef1234, 0xFF, 0x3F800000") == "<f at 0x…>, 0x…, 0xFF, 0x3F800000"
+
+
+def test_form_faults_name_the_line_and_a_place_on_one_machine() -> None:
+    nb = normalise(notebook(code("print(1)", stream("1\n"))))
+    text = serialise(nb)
+    assert form_faults(text, nb) == []
+    assert "line 1" in form_faults(" " + text, nb)[0]
+    assert "llmlab nb regen" in form_faults(text.rstrip("\n"), nb)[0]
+    lost = normalise(notebook(code("print(p)", stream("saved to /home/ada/x.txt\n"))))
+    assert "/home/ada/x.txt" in form_faults(serialise(lost), lost)[0]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.ipynb"
+    write_atomic(path, "one\n")
+    with pytest.raises(TypeError):
+        write_atomic(path, None)  # type: ignore[arg-type]
+    assert path.read_text() == "one\n"
+    assert [p.name for p in path.parent.iterdir()] == ["a.ipynb"]
+
+
+def test_numbers_names_and_paths_choose_notebooks(tmp_path: Path) -> None:
+    for folder, name in [("notebooks", "01_a"), ("notebooks", "12_b"), ("solutions", "01_a")]:
+        save(tmp_path / folder / f"{name}.ipynb", notebook("1"))
+
+    def chosen(*words: str) -> list[str]:
+        return [p.relative_to(tmp_path).as_posix() for p in choose(words, tmp_path)]
+
+    assert chosen() == ["notebooks/01_a.ipynb", "notebooks/12_b.ipynb", "solutions/01_a.ipynb"]
+    assert chosen("1") == chosen("01") == chosen("01_a") == ["notebooks/01_a.ipynb", "solutions/01_a.ipynb"]
+    assert chosen("12", str(tmp_path / "solutions/01_a.ipynb"), "12") == [
+        "notebooks/12_b.ipynb",
+        "solutions/01_a.ipynb",
+    ]
+    with pytest.raises(ToolError, match="no notebook '13'.*01_a, 12_b"):
+        chosen("13")
+
+
+def test_what_is_no_notebook_gets_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.ipynb"
+    with pytest.raises(ToolError, match="no such notebook"):
+        read(path)
+    for text in ("", "{", "[]", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}'):
+        path.write_text(text)
+        with pytest.raises(ToolError, match="cannot be read as a notebook"):
+            read(path)
