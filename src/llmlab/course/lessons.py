@@ -107,16 +107,19 @@ def part(number: str) -> Part:
 
 
 def _read() -> tuple[tuple[Part, ...], tuple[Lesson, ...]]:
-    return parse(load_yaml(DATA / "course.yaml"))
+    return parse(load_yaml(DATA / "course.yaml"), schema=False)
 
 
-def parse(raw: Any) -> tuple[tuple[Part, ...], tuple[Lesson, ...]]:
-    """Check a raw table against ``course.schema.json`` and the rules below, and make the records.
+def parse(raw: Any, *, schema: bool = True) -> tuple[tuple[Part, ...], tuple[Lesson, ...]]:
+    """Check a raw table against ``course.schema.json`` (unless told not to) and the rules below; make the records.
+
+    The tests check the schema. A notebook that opens does not wait for it: jsonschema takes a second to import.
 
     Rules: numbers and slugs are unique, every part is known and its lessons stand together in the parts' order, every
     prerequisite is a lesson that stands earlier. The last rule also makes a cycle impossible.
     """
-    validate(raw, "course.schema.json", "course.yaml")
+    if schema:
+        validate(raw, "course.schema.json", "course.yaml")
     known = tuple(Part(**entry) for entry in raw["parts"])
     made = tuple(
         Lesson(**{**entry, "prerequisites": tuple(entry["prerequisites"])}, order=order)

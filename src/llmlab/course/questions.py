@@ -29,6 +29,7 @@ __all__ = [
     "coverage",
     "family",
     "for_notebook",
+    "ids_in",
     "main",
     "question",
     "questions",
@@ -107,8 +108,8 @@ class Question:
 
 @cache
 def questions() -> tuple[Question, ...]:
-    """All questions, in the order of their ids."""
-    return parse(load_yaml(DATA / "questions.yaml"))
+    """All questions, in the order of their ids. Tests check the schema; a notebook that opens does not wait for it."""
+    return parse(load_yaml(DATA / "questions.yaml"), schema=False)
 
 
 def question(id: str) -> Question:
@@ -146,12 +147,17 @@ def coverage() -> dict[str, int]:
 
 
 def claims_in(notebook: Path | str) -> set[str]:
-    """The ids of the claims that a notebook's code cells make, read from their syntax and not executed.
+    """The ids of the claims that a notebook's code cells make. See :func:`ids_in`."""
+    return ids_in(notebook, "claim")
 
-    A cell that is no Python (a magic, say) is read without its lines that begin with ``%`` or ``!``.
+
+def ids_in(notebook: Path | str, function: str) -> set[str]:
+    """The ids with which a notebook's code cells call ``claim``, ``predict`` or another function of the course.
+
+    They are read from the syntax; nothing is executed. Lines that begin with ``%`` or ``!`` are no Python and skipped.
 
     Raises:
-        ValueError: ``claim`` is called with an id that is not written out, so that nobody could check it.
+        ValueError: the function is called with an id that is not written out, so that nobody could check it.
     """
     import nbformat
 
@@ -161,11 +167,13 @@ def claims_in(notebook: Path | str) -> set[str]:
             continue
         code = "\n".join("" if re.match(r"\s*[%!]", line) else line for line in cell.source.splitlines())
         for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "claim":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function:
                 first = node.args[0] if node.args else None
                 if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
-                    place = f"{notebook}, line {node.lineno} of a cell"
-                    raise ValueError(f'{place}: claim(...) has no id in quotes; write claim("A01.name", ...)')
+                    raise ValueError(
+                        f"{notebook}, line {node.lineno} of a cell: {function}(...) has no id in quotes; "
+                        f'write {function}("…", ...)'
+                    )
                 found.add(first.value)
     return found
 
@@ -176,14 +184,15 @@ def spoken_length(text: str) -> int:
     return han + len(re.sub(r"[\u4e00-\u9fff，。；：？！、（）“”《》]", " ", text).split())
 
 
-def parse(raw: Any) -> tuple[Question, ...]:
-    """Check a raw bank against ``questions.schema.json`` and the rules below, and make the records.
+def parse(raw: Any, *, schema: bool = True) -> tuple[Question, ...]:
+    """Check a raw bank against ``questions.schema.json`` (unless told not to) and the rules below; make the records.
 
     Rules: ids are unique and in order; every lesson that is named exists, and ``also`` does not repeat the home; a
     family bears the id of its first question; an answer fits into a minute; a source that is cited stands in the
     table, and no source stands there uncited.
     """
-    validate(raw, "questions.schema.json", "questions.yaml")
+    if schema:
+        validate(raw, "questions.schema.json", "questions.yaml")
     table = {key: Source(key=key, **entry) for key, entry in raw["sources"].items()}
     made = tuple(_record(entry, table) for entry in raw["questions"])
     _check_ids(made)
@@ -283,13 +292,13 @@ def _shown(q: Question, *, answer: bool, zh: bool) -> list[str]:
     if q.popular_mistake:
         lines += fold(f"Often said: {q.popular_mistake.says}", indent="     ")
         lines += [*fold(f"Right: {q.popular_mistake.right}", indent="     "), ""]
-    lines += [f"     {text}" for number in q.numbers for text in fold(f"· {number}", indent="  ", first="")]
+    lines += [line for number in q.numbers for line in fold(f"· {number}", indent="       ", first="     ")]
     lines += fold(f"Claims: {', '.join(q.claims)}", indent="     ")
     return [*lines, *(line for s in q.sources for line in fold(s.cite(), indent="       ", first="     ")), ""]
 
 
 def fold(text: str, *, indent: str = "", first: str | None = None, width: int | None = None) -> list[str]:
-    """Lines no wider than the terminal; a Chinese character takes two columns and may end a line."""
+    """Lines no wider than the terminal. A line may break after any Chinese character; its punctuation may hang over."""
     width = min(width or shutil.get_terminal_size((100, 24)).columns, 120)
     if not re.search(r"[\u4e00-\u9fff]", text):
         start = indent if first is None else first

@@ -1,0 +1,262 @@
+"""The question bank: complete, in two languages, and no answer without a claim that runs."""
+
+import copy
+import re
+from collections import Counter
+
+import nbformat
+import pytest
+
+from llmlab.course import questions as module
+from llmlab.course.lessons import DATA, TableError, lesson, lessons, load_yaml
+from llmlab.course.places import repository
+from llmlab.course.questions import (
+    MINUTE,
+    claims_in,
+    coverage,
+    family,
+    fold,
+    for_notebook,
+    ids_in,
+    main,
+    parse,
+    question,
+    questions,
+    spoken_length,
+)
+
+THERE = [entry for entry in lessons() if entry.exists()]
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return load_yaml(DATA / "questions.yaml")
+
+
+def chinese(text):
+    return len(re.findall(r"[\u4e00-\u9fff]", text))
+
+
+def test_the_bank_meets_its_schema_and_rules(raw):
+    assert parse(raw) == questions()
+
+
+def test_all_180_are_there():
+    assert Counter(q.id[0] for q in questions()) == {"A": 50, "B": 50, "C": 30, "D": 30, "E": 20}
+    ids = [f"{letter}{n:02d}" for letter, last in zip("ABCDE", (50, 50, 30, 30, 20)) for n in range(1, last + 1)]
+    assert [q.id for q in questions()] == ids
+
+
+def test_every_question_is_asked_in_both_languages():
+    for q in questions():
+        assert chinese(q.question_zh) >= 5, q.id
+        assert not chinese(q.question_en), q.id
+        assert len(q.question_en.split()) >= 3, q.id
+
+
+def test_no_question_is_asked_twice_in_the_same_words():
+    for field in ("question_en", "question_zh"):
+        twice = [text for text, n in Counter(getattr(q, field) for q in questions()).items() if n > 1]
+        assert not twice
+
+
+def test_every_lesson_is_asked_about_and_every_question_has_a_lesson():
+    assert {q.notebook for q in questions()} == {entry.number for entry in lessons()}
+    assert sum(len(for_notebook(entry.number)) for entry in lessons()) == 180
+
+
+def test_questions_of_a_lesson_are_those_at_home_there():
+    assert [q.id for q in for_notebook("12")] == ["A12", "B46", "B49", "C23", "C29", "D28"]
+    with_others = for_notebook("12", also=True)
+    assert with_others[:6] == for_notebook("12")
+    assert {q.id for q in with_others[6:]} == {q.id for q in questions() if "12" in q.also}
+
+
+def test_a_family_bears_the_id_of_its_first_question():
+    assert [q.id for q in family("B39")] == ["B29", "B34", "B39"]
+    for q in questions():
+        assert question(q.family).family == q.family
+        assert min(m.id for m in family(q.id)) == q.family
+    assert coverage()["families"] == 97
+
+
+def test_members_of_a_family_answer_in_their_own_words():
+    for q in questions():
+        for other in family(q.id):
+            if other.id != q.id and q.answered and other.answered:
+                assert q.answer_en != other.answer_en
+                assert q.answer_zh != other.answer_zh
+
+
+def test_an_answer_can_be_said_in_a_minute():
+    answered = [q for q in questions() if q.answered]
+    assert answered
+    for q in answered:
+        assert 80 <= len(q.answer_en.split()) <= MINUTE["en"], q.id
+        assert 120 <= spoken_length(q.answer_zh) <= MINUTE["zh"], q.id
+        assert chinese(q.answer_zh) > 100, q.id
+        assert len(q.followups) >= 2, q.id
+        assert all(len(f.answer.split()) <= 60 for f in q.followups), q.id
+
+
+def test_spoken_length_counts_both_scripts():
+    assert spoken_length("one two, three") == 3
+    assert spoken_length("除以 √d，得到 softmax 的权重。") == 7 + 2
+    assert spoken_length("") == 0
+
+
+@pytest.mark.parametrize("entry", THERE, ids=[entry.name for entry in THERE])
+def test_every_question_of_a_notebook_is_answered_and_rests_on_its_claims(entry):
+    made = claims_in(entry.path())
+    for q in for_notebook(entry.number):
+        assert q.answered, f"{q.id} has no answer, but {entry.name} exists"
+        assert made & set(q.claims), f"{q.id} rests on {q.claims}, none of which {entry.name} makes"
+
+
+def test_every_claim_that_an_answer_cites_is_made():
+    made = {entry.number: claims_in(entry.path()) for entry in THERE}
+    for q in questions():
+        for claim in q.claims:
+            home = question(claim.partition(".")[0]).notebook
+            if home in made:
+                assert claim in made[home], f"{q.id} cites {claim}, which {lesson(home).name} does not make"
+
+
+def test_every_claim_of_a_notebook_belongs_to_a_question_of_it():
+    for entry in THERE:
+        for claim in claims_in(entry.path()):
+            q = question(claim.partition(".")[0])
+            assert entry.number in (q.notebook, *q.also), f"{entry.name} claims {claim}, but {q.id} is not asked there"
+
+
+def test_mistakes_and_sources_are_whole():
+    for q in questions():
+        if q.answered:
+            assert q.popular_mistake is not None and q.popular_mistake.errata, q.id
+            assert q.sources, q.id
+            assert all(s.cite().startswith(s.authors) for s in q.sources)
+
+
+def notebook_with(path, *cells):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nb.cells.append(nbformat.v4.new_markdown_cell('claim("A09.text", "prose", True)'))
+    nbformat.write(nb, path)
+    return path
+
+
+def test_claims_are_read_from_code_cells_alone(tmp_path):
+    path = notebook_with(
+        tmp_path / "x.ipynb",
+        '%matplotlib inline\nclaim("A01.one", f"found {3}", 1 < 2)\n# claim("A01.comment", "no", True)',
+        'for k in range(2):\n    if k:\n        claim("B04.two", "s", k == 1)',
+        'text = \'claim("A01.string", "no", True)\'\npredict("01.sink", "q", {}, "a")',
+        "  \n",
+    )
+    assert claims_in(path) == {"A01.one", "B04.two"}
+    assert ids_in(path, "predict") == {"01.sink"}
+
+
+def test_a_claim_without_a_written_id_is_refused(tmp_path):
+    path = notebook_with(tmp_path / "x.ipynb", 'name = "A01.one"\nclaim(name, "s", True)')
+    with pytest.raises(ValueError, match="no id in quotes"):
+        claims_in(path)
+
+
+def test_coverage_counts(monkeypatch, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "27_lime.ipynb").write_text("{}")
+    monkeypatch.setattr("llmlab.course.lessons.repository", lambda: tmp_path)
+    count = coverage()
+    assert (count["questions"], count["due"], count["due_answered"]) == (180, 1, 1)
+    assert count["answered"] == sum(bool(q.answer_zh) for q in questions())
+
+
+def test_the_schema_finds_what_is_malformed(raw):
+    a01 = next(i for i, q in enumerate(raw["questions"]) if q["id"] == "A01")
+    for change, message in [
+        (lambda q: q.pop("question_zh"), "question_zh"),
+        (lambda q: q.update(question_zh="only English?"), "question_zh"),
+        (lambda q: q.pop("answer_zh"), "answer_zh"),
+        (lambda q: q.pop("claims"), "claims"),
+        (lambda q: q.update(claims=["variance"]), "claims"),
+        (lambda q: q.update(followups=q["followups"][:1]), "followups"),
+        (lambda q: q.update(kind="trivia"), "kind"),
+        (lambda q: q.update(difficulty=4), "difficulty"),
+        (lambda q: q.update(note="x"), "note"),
+    ]:
+        bank = {**raw, "questions": copy.deepcopy(raw["questions"])}
+        change(bank["questions"][a01])
+        with pytest.raises(TableError, match=message):
+            parse(bank)
+
+
+def test_the_rules_find_what_does_not_fit(raw):
+    def first(bank):
+        return bank["questions"][0]
+
+    for change, message in [
+        (lambda b: b["questions"].insert(0, b["questions"][0]), "unique and in order"),
+        (lambda b: first(b).update(notebook="51"), "does not have"),
+        (lambda b: first(b).update(also=["01"]), "stands in 'also'"),
+        (lambda b: b["questions"][1].update(family="A03"), "should bear the id of its first question"),
+        (lambda b: first(b).update(answer_en="word " * 151), "a minute holds 150"),
+        (lambda b: first(b).update(answer_zh="字" * 261), "a minute holds 260"),
+        (lambda b: first(b).update(sources=["nobody1999"]), "not in the table of sources"),
+        (
+            lambda b: b["sources"].update(nobody1999={"authors": "No", "year": 1999, "title": "No", "venue": "No"}),
+            "no answer cites",
+        ),
+    ]:
+        bank = copy.deepcopy(raw)
+        change(bank)
+        with pytest.raises(TableError, match=message):
+            parse(bank)
+
+
+def test_an_unknown_id_is_named():
+    with pytest.raises(KeyError, match="A01 to E20"):
+        question("F01")
+    assert question("a01") is question("A01")
+
+
+def test_the_command_prints_a_lesson(capsys):
+    assert main(["27"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("A27  What does explaining") and "LIME" not in out
+
+
+def test_the_command_prints_an_answer_folded(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for words in (["A27", "--answer"], ["A27", "-a", "--zh"]):
+        assert main(words) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(module.columns(line) for line in lines) <= 62  # a Chinese full stop may hang over the edge
+        assert any("A27.units" in line for line in lines)
+        assert any("1602.04938" in line for line in lines)
+
+
+def test_the_command_says_when_there_is_no_answer(capsys):
+    planned = next(q for q in questions() if not q.answered)
+    assert main([planned.id, "-a"]) == 0
+    assert "No answer yet" in capsys.readouterr().out
+
+
+def test_the_command_counts_them_all(capsys):
+    assert main([]) == 0
+    assert "180 questions in 97 families" in capsys.readouterr().out
+
+
+def test_the_command_refuses_nonsense(capsys):
+    assert main(["99"]) == 2
+    assert main(["Z99"]) == 2
+    assert "neither a lesson" in capsys.readouterr().err
+
+
+def test_fold_keeps_every_character():
+    for text in (question("A01").answer_zh, question("A01").answer_en):
+        folded = "".join(fold(text, indent="   ", width=40))
+        assert re.sub(r"\s", "", folded) == re.sub(r"\s", "", text)
+
+
+def test_the_cited_files_lie_in_the_repository():
+    assert (repository() / "notebooks").is_dir()
