@@ -9,7 +9,6 @@ import pytest
 
 from llmlab.course import questions as module
 from llmlab.course.lessons import DATA, TableError, lesson, lessons, load_yaml
-from llmlab.course.places import repository
 from llmlab.course.questions import (
     MINUTE,
     claims_in,
@@ -256,7 +255,3 @@ def test_fold_keeps_every_character():
     for text in (question("A01").answer_zh, question("A01").answer_en):
         folded = "".join(fold(text, indent="   ", width=40))
         assert re.sub(r"\s", "", folded) == re.sub(r"\s", "", text)
-
-
-def test_the_cited_files_lie_in_the_repository():
-    assert (repository() / "notebooks").is_dir()
