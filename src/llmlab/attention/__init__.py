@@ -1,7 +1,7 @@
 """One contract for attention, several ways to compute it.
 
-``attention(q, k, v)`` works on (batch, heads, time, d). Backends: ``naive`` writes the definition down and is the one to
-read; ``tiled`` never holds the table of scores; ``sdpa`` is torch's own kernel. All follow the same two rules: causal is
+``attention(q, k, v)`` works on (batch, heads, time, d). ``naive`` writes the definition down and is the one to read;
+``tiled`` never holds the table of scores; ``sdpa`` is torch's own kernel. All follow the same two rules: causal is
 aligned bottom-right, and a query that may see no key gives zeros and zero gradients.
 """
 
@@ -19,6 +19,7 @@ from llmlab.attention.contract import BackendError, Call, checked
 from llmlab.attention.masks import allowed_mask, causal_mask, padding_mask, window_mask
 from llmlab.attention.naive import naive_attention, naive_scores, softmax
 from llmlab.attention.sdpa import sdpa_attention
+from llmlab.attention.tiled import tiled_attention
 
 __all__ = [
     "Backend",
@@ -32,11 +33,13 @@ __all__ = [
     "naive_attention",
     "padding_mask",
     "sdpa_attention",
+    "tiled_attention",
     "window_mask",
 ]
 
 BACKENDS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
     "sdpa": sdpa_attention,
+    "tiled": tiled_attention,
     "naive": naive_attention,
 }
 
@@ -107,7 +110,7 @@ def attention(
         scale: what multiplies q k^T; 1 / sqrt(d) if None.
         enable_gqa: k and v may have fewer heads; consecutive groups of query heads share one (Ainslie et al. 2023,
             arXiv:2305.13245).
-        dropout_p: the share of weights set to 0, the others divided by 1 - dropout_p. Always applied: pass 0 to evaluate.
+        dropout_p: the share of weights set to 0, the others divided by 1 - dropout_p; pass 0 to evaluate.
         backend: "auto", or a name from :func:`attention_backends`.
         return_lse: also return the log-sum-exp of each row of scores, in float32 or better; -inf where no key is seen.
 
@@ -170,7 +173,7 @@ def attention_weights(
 
 
 def attention_backends(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> list[Backend]:
-    """Every backend: whether it can take this call (options as :func:`attention`), why not, and which ``auto`` takes."""
+    """Every backend: can it take this call (options as :func:`attention`), why not, and which one ``auto`` takes."""
     call = _call(q, k, v, **options)
     chosen, _ = _choose(call)
     rows = []
@@ -240,7 +243,7 @@ def _choose(call: Call) -> tuple[str, str]:
     reason = sdpa.refusal(call)
     if reason is None:
         return "sdpa", "it is the fastest here"
-    return "naive", reason
+    return "tiled", reason
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -156,7 +156,8 @@ def _checked_mask(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         elif tuple(mask.shape) == (full[0], full[2], full[3]):
             hint = " One matrix per sequence is mask[:, None]."
         raise ValueError(
-            f"mask has shape {tuple(mask.shape)}: expected one that broadcasts to (batch, heads, queries, keys) = {full}.{hint}"
+            f"mask has shape {tuple(mask.shape)}: "
+            f"expected one that broadcasts to (batch, heads, queries, keys) = {full}.{hint}"
         )
     return mask[(None,) * (4 - mask.ndim)]
 

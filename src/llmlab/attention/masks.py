@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-__all__ = ["allowed_mask", "causal_mask", "key_range", "padding_mask", "visible", "window_mask"]
+__all__ = ["all_visible", "allowed_mask", "causal_mask", "key_range", "padding_mask", "visible", "window_mask"]
 
 
 def visible(
-    query_positions: Int[Tensor, "queries"], key_positions: Int[Tensor, "keys"], causal: bool, window: int | None
+    query_positions: Int[Tensor, " queries"], key_positions: Int[Tensor, " keys"], causal: bool, window: int | None
 ) -> Bool[Tensor, "queries keys"]:
     """The band rule, for any set of positions: at or before the query when ``causal``, and nearer than ``window``."""
     distance = query_positions[:, None] - key_positions[None, :]
@@ -29,8 +29,8 @@ def visible(
     return allowed
 
 
-def key_range(first: int, last: int, keys: int, causal: bool, window: int | None) -> tuple[int, int]:
-    """``(start, stop)`` of the keys that any query at positions ``first`` .. ``last`` may see; all others can be skipped."""
+def key_range(first: int, last: int, keys: int, *, causal: bool, window: int | None) -> tuple[int, int]:
+    """``(start, stop)`` of the keys that some query at positions ``first`` .. ``last`` may see."""
     start = 0 if window is None else first - window + 1
     stop = keys
     if causal:
@@ -39,6 +39,13 @@ def key_range(first: int, last: int, keys: int, causal: bool, window: int | None
         stop = last + window
     start = min(max(start, 0), keys)
     return start, max(start, min(stop, keys))
+
+
+def all_visible(first: int, last: int, keys: slice, *, causal: bool, window: int | None) -> bool:
+    """Whether all queries at positions ``first`` .. ``last`` may see all of ``keys``, so that no mask is needed."""
+    if causal and keys.stop - 1 > first:
+        return False
+    return window is None or (last - keys.start < window and keys.stop - 1 - first < window)
 
 
 def _band(queries: int, keys: int, causal: bool, window: int | None, device: torch.device | str | None) -> Tensor:
@@ -56,14 +63,14 @@ def window_mask(
 ) -> Bool[Tensor, "queries keys"]:
     """A query sees its last ``window`` keys, itself included, when ``causal``; else all keys with |i - j| < window.
 
-    Source: sliding windows as in Longformer (Beltagy et al. 2020, arXiv:2004.05150, section 3.1) and, causal, Mistral 7B
-    (Jiang et al. 2023, arXiv:2310.06825, section 2).
+    Sources: Mistral 7B (Jiang et al. 2023, arXiv:2310.06825, section 2) for the causal one; Longformer (Beltagy et al.
+    2020, arXiv:2004.05150, section 3.1) for the other, where w counts both sides together.
     """
     return _band(queries, keys, causal, window, device)
 
 
 def padding_mask(
-    lengths: Int[Tensor, "batch"], keys: int, side: Literal["right", "left"] = "right"
+    lengths: Int[Tensor, " batch"], keys: int, side: Literal["right", "left"] = "right"
 ) -> Bool[Tensor, "batch 1 1 keys"]:
     """Hides the padding of each sequence: ``lengths`` real tokens, then padding (``side="left"``: padding first)."""
     if side not in ("right", "left"):
@@ -81,7 +88,7 @@ def allowed_mask(
     window: int | None = None,
     mask: Tensor | None = None,
     device: torch.device | str | None = None,
-) -> Bool[Tensor, "..."] | None:
+) -> Bool[Tensor, "*_ queries_or_1 keys_or_1"] | None:
     """Causal, window and a boolean ``mask`` joined by "and"; None when every key is allowed.
 
     A float ``mask`` is a bias on the scores, not a rule: it is left out here and added by the caller.

@@ -1,7 +1,8 @@
 """Attention as its definition: the version to read first.
 
-    Attention(Q, K, V) = softmax(scale Q K^T + mask) V        Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1, eq. (1)
+    Attention(Q, K, V) = softmax(scale Q K^T + mask) V
 
+Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1, equation (1); the scale is 1 / sqrt(d).
 It writes down the whole (queries x keys) table of scores, so its memory is quadratic in time. ``tiled`` takes the same
 steps under the same names and never holds more than one tile of that table.
 """
@@ -63,7 +64,7 @@ def naive_scores(
 def softmax(
     scores: Float[Tensor, "batch heads queries keys"],
 ) -> tuple[Float[Tensor, "batch heads queries keys"], Float[Tensor, "batch heads queries"]]:
-    """Weights over the keys and their log-sum-exp; a row with no key allowed gives zeros and -inf, where torch gives NaN.
+    """Weights over the keys and their log-sum-exp; a row with no key allowed gives zeros and -inf, not NaN.
 
     Subtracting the row's maximum changes nothing in exact arithmetic and keeps exp from overflowing; it is detached
     because its gradient is zero.
