@@ -17,7 +17,8 @@ COMMANDS = {
     "nb": ("llmlab.course.nb", "notebook tools: regen, check, labs, start"),
     "assets": ("llmlab.assets", "the real models and data: list, fetch, verify, path"),
     "questions": ("llmlab.course.questions", "the interview questions and their answers"),
-    "recipes": ("llmlab.train.recipes", "train the small checkpoints that ship with the course"),
+    "recipes": ("llmlab.recipes", "train the small checkpoints that ship with the course"),
+    "lock": ("llmlab.course.lock", "pin the requirements again (contributors)"),
     "doctor": ("llmlab.doctor", "what this machine has, and what is missing"),
 }
 
@@ -42,4 +43,3 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `llmlab … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-

@@ -20,7 +20,9 @@ def test_a_false_claim_raises_and_prints_nothing(false, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("no_truth", [1, 0.3, "yes", None, [True], torch.ones(2) > 0, np.ones(2) > 0, float("nan"), object])
+@pytest.mark.parametrize(
+    "no_truth", [1, 0.3, "yes", None, [True], torch.ones(2) > 0, np.ones(2) > 0, float("nan"), object]
+)
 def test_what_is_no_truth_value_is_refused(no_truth):
     with pytest.raises(TypeError, match="truth value"):
         claim("A01.variance", "text", no_truth)

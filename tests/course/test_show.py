@@ -62,7 +62,8 @@ def test_table_refuses_ragged_rows(shown):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12.345, "⟨12.3 ms⟩"), (0, "⟨0 ms⟩"), (123456, "⟨123,456 ms⟩"), (1e-7, "⟨1.00e-07 ms⟩"), (-0.5, "⟨-0.500 ms⟩")]
+    ("value", "text"),
+    [(12.345, "⟨12.3 ms⟩"), (0, "⟨0 ms⟩"), (123456, "⟨123,456 ms⟩"), (1e-7, "⟨1.00e-07 ms⟩"), (-0.5, "⟨-0.500 ms⟩")],
 )
 def test_measured_values_are_marked(value, text):
     assert measured(value, "ms") == text
