@@ -245,7 +245,7 @@ def _sentences(asset: Asset) -> Iterator[None]:
     except ImportError as error:
         raise AssetError(f"{asset.name} cannot be prepared: {error}. Mend it with: python3 course.py doctor") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             raise AssetError(
                 f"The disk of {cache_dir()} became full while fetching {asset.name}. Free some space, or set "
                 f"LLMLAB_CACHE to a folder on another disk. {again}"
