@@ -63,7 +63,8 @@ def set_up(kind):
         print("Setting up, once. This takes a few minutes and needs the network.", flush=True)
         if not PYTHON.exists() or subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode:
             run("a virtual environment", [sys.executable, "-m", "venv", "--clear", VENV])
-        pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--progress-bar", "on"]
+        pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check"]
+        pip += [] if sys.stdout.isatty() else ["-q"]  # a person sees the progress bars, a log stays short
         run("a pip that can resume downloads", [*pip, "pip>=25.2"])
         run("the locked packages", [*pip, *(x for lock in LOCKS[kind] for x in ("-r", lock))])
         run("the course's own package", [*pip, "--no-deps", "--no-build-isolation", "-e", "."])
