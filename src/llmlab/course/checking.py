@@ -72,6 +72,7 @@ from __future__ import annotations
 
 import dis
 import linecache
+import os
 import re
 import sysconfig
 import traceback
@@ -114,6 +115,7 @@ __all__ = [
 ]
 
 MARKS = {"passed": "✓", "wrong": "✗", "todo": "○"}
+TODO = "still to do: write your answer, then run this cell again"
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def check(task_id: str) -> Callable[[Any], Result]:
 def run_check(task: Task, answer: Any) -> Result:
     """The verdict on ``answer``, printing and recording nothing."""
     if unsolved(answer):
-        return _result(task, "todo", "still to do: write your answer, then run this cell again")
+        return _result(task, "todo", TODO)
     outcome = guarded(lambda: task.check(answer), task.limit)
     state, sentence = _verdict(task, answer, outcome)
     extra = _said(outcome) if state != "todo" else []
@@ -237,18 +239,17 @@ def _verdict(task: Task, answer: Any, outcome: Outcome) -> _Verdict:
         return "wrong", str(error)
     frames = [(f.f_code, line) for f, line in traceback.walk_tb(error.__traceback__)]
     place = _place(frames)
-    if isinstance(error, NotImplementedError) and not (frames and _foreign(frames[-1][0].co_filename)):
-        return "todo", "still to do: write your answer, then run this cell again"
+    if isinstance(error, NotImplementedError) and not (frames and _unable(frames[-1][0].co_filename)):
+        return "todo", TODO
+    if isinstance(error, TypeError | AttributeError) and "ellipsis" in str(error):
+        return "todo", f"still to do: a `...` is not replaced yet{place}"
     if isinstance(error, Stopped):
         many = f"{task.limit:g} second{'s' * (task.limit != 1)}"
         return "wrong", f"stopped after {many}, your code was still running{place}: does a loop never end?"
     if isinstance(error, SystemExit):
         return "wrong", f"your code asks Python to exit{place}: return instead"
     if isinstance(error, RecursionError):
-        return (
-            "wrong",
-            f"your code calls itself without end{place}: RecursionError, so a base case is missing or not reached",
-        )
+        return "wrong", f"your code calls itself without end{place}: is a base case missing, or never reached?"
     message = _shortened(error)
     if place:
         return "wrong", f"your code raised {message}{place}"
@@ -266,7 +267,7 @@ def _said(outcome: Outcome) -> list[str]:
     printed = outcome.printed.shown()
     if printed:
         lines += ["  Printed while it was checked:", *printed]
-    own = [w for w in outcome.warned if not _library(w.filename) and not _package(w.filename)]
+    own = [w for w in outcome.warned if not _library(w.filename)]
     texts = dict.fromkeys(f"{w.category.__name__}: {_one_line(str(w.message))}, at line {w.lineno}" for w in own)
     return lines + [f"  Warned: {text}" for text in list(texts)[:3]]
 
@@ -275,7 +276,7 @@ def _place(frames: list[tuple[CodeType, int]]) -> str:
     """ ", at line 3 of `attention`: `q @ k`": the innermost line that the learner wrote."""
     for code, line in reversed(frames):
         name = code.co_filename
-        if _library(name) or _package(name):
+        if _library(name):
             continue
         source = linecache.getline(name, line).strip()
         where = "" if code.co_name.startswith("<") else f" of `{code.co_name}`"
@@ -283,25 +284,21 @@ def _place(frames: list[tuple[CodeType, int]]) -> str:
     return ""
 
 
-_HOME = str(Path(__file__).resolve().parents[1])
-_COURSE = str(Path(__file__).resolve().parent)
+_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+_COURSE = str(Path(__file__).resolve().parent) + os.sep
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def _library(filename: str) -> bool:
-    """Python's own files and installed packages; cells, files of the learner and banks are none."""
-    if filename.startswith(("<frozen", "<__array", "<string>")):
+    """Python's own files, installed packages and ours; a notebook's cell or a file of the learner's is none."""
+    if filename.startswith(("<frozen", "<__array", "<string>", _PACKAGE, *_LIBRARIES)):
         return True
-    return filename.startswith(_LIBRARIES) or "site-packages" in filename
+    return "site-packages" in filename or "dist-packages" in filename
 
 
-def _package(filename: str) -> bool:
-    return filename.startswith(_HOME)
-
-
-def _foreign(filename: str) -> bool:
-    """Where a NotImplementedError says that something cannot be done, not that it is still to do."""
-    return _library(filename) or (_package(filename) and not filename.startswith(_COURSE))
+def _unable(filename: str) -> bool:
+    """Whether a NotImplementedError from this file says that something cannot be done, not that it is still to do."""
+    return _library(filename) and not filename.startswith(_COURSE)
 
 
 def _shortened(error: BaseException) -> str:

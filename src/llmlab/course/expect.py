@@ -51,7 +51,8 @@ def expect_type(got: Any, kind: type | tuple[type, ...], what: str = "the result
 def expect_shape(got: Any, shape: Sequence[int | None], what: str = "the result", hint: str = "") -> None:
     """Raise unless ``got`` (tensor, array, nested list) has ``shape``; ``None`` stands for any length."""
     want = tuple(shape)
-    have = tuple(getattr(got, "shape", None) or as_array(got, what).shape)
+    own = getattr(got, "shape", None)
+    have = tuple(own if isinstance(own, tuple) else as_array(got, what).shape)
     if len(have) == len(want) and all(w is None or h == w for h, w in zip(have, want)):
         return
     reason = ""
@@ -198,8 +199,9 @@ def call(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
             )
     if result is None:
         raise Wrong(f"`{name}` returned None: is its `return` missing?")
-    if result is not Ellipsis:
-        _no_generator(result, f"`{name}`")
+    if result is Ellipsis:
+        raise NotImplementedError(f"`{name}` returned `...`")
+    _no_generator(result, f"`{name}`")
     return result
 
 
@@ -243,8 +245,12 @@ def as_array(value: Any, what: str) -> np.ndarray:
     _no_generator(value, what)
     if value is None:
         raise Wrong(f"{what} is None: is a `return` missing?")
+    if value is Ellipsis:
+        raise NotImplementedError(f"{what} is `...`")
     try:
         if torch is not None and isinstance(value, torch.Tensor):
+            if value.is_complex():
+                raise TypeError
             return value.detach().to("cpu", torch.float64).numpy()
         if isinstance(value, list | tuple) and value and all(hasattr(item, "shape") for item in value):
             return np.stack([as_array(item, what) for item in value])

@@ -21,7 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -111,30 +111,38 @@ def guarded(fn: Callable[[], Any], limit: float) -> Outcome:
     return outcome
 
 
-def _inside(fn: Callable[[], Any]) -> Any:
-    """The frame that marks where the learner's side of the stack begins."""
-    return fn()
+def _inside(fn: Callable[[], Any], start: Callable[[], object]) -> Iterator[tuple[Any, BaseException | None]]:
+    """``(value, None)`` or ``(None, error)``, from the frame that marks where the learner's side of the stack begins.
+
+    ``start`` starts the clock. A generator, because it has a stack of handled exceptions of its own: an exception that
+    a trace raises inside a ``with`` block leaves its entry there, and it goes with the generator.
+    """
+    try:
+        start()
+        value = fn()
+    except BaseException as error:
+        yield None, error
+    else:
+        yield value, None
 
 
 def _limited(fn: Callable[[], Any], limit: float) -> tuple[Any, BaseException | None]:
-    """``(value, None)`` or ``(None, error)``."""
+    """What ``_inside`` says; raises only KeyboardInterrupt."""
     trace, outer = sys.gettrace(), getattr(_current, "run", None)
     _current.run = object()
     stop = _alarm if hasattr(signal, "setitimer") and _in_main_thread() else _watchdog
     value, error = None, None
     try:
-        with stop(limit):
-            try:
-                value = _inside(fn)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as caught:
-                error = caught
-    except Stopped as late:  # an asynchronous exception that arrived after the code had ended
+        with stop(limit) as start:
+            run = _inside(fn, start)
+            value, error = next(run)
+    except Stopped as late:  # it came as the code was just ending
         error = error or late
     finally:
         _current.run = outer
         sys.settrace(trace)
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     return value, error
 
 
@@ -143,18 +151,21 @@ def _in_main_thread() -> bool:
 
 
 @contextmanager
-def _alarm(limit: float) -> Iterator[None]:
-    """Raise :class:`Stopped` in the learner's code after ``limit`` seconds, and again until it ends."""
+def _alarm(limit: float) -> Iterator[Callable[[], object]]:
+    """Raise :class:`Stopped` in the learner's code ``limit`` seconds after the start, and again until it ends."""
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        if _marked(frame):  # else the code has just ended and the guard is tidying up
-            raise Stopped
+        if not _marked(frame):  # the code has just ended and the guard is tidying up
+            return
+        stop = Stopped()
+        signal.setitimer(signal.ITIMER_REAL, REPEAT)  # one ring at a time: on a busy machine a handler can take long
+        raise stop
 
     began = time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.signal(signal.SIGALRM, ring)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, limit, REPEAT)
     try:
-        yield
+        yield lambda: signal.setitimer(signal.ITIMER_REAL, limit)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -163,30 +174,38 @@ def _alarm(limit: float) -> Iterator[None]:
 
 
 @contextmanager
-def _watchdog(limit: float) -> Iterator[None]:
+def _watchdog(limit: float) -> Iterator[Callable[[], object]]:
     """The same where there is no alarm: a second thread sends the exception."""
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    target = ctypes.c_ulong(threading.get_ident())
-    done = threading.Event()
+    target = threading.get_ident()
+    # Bare locks, because the exception cannot cut C code in two: it would leave an Event with its lock held.
+    clock, done = threading.Lock(), threading.Lock()
+    clock.acquire()
+    done.acquire()
 
     def watch() -> None:
+        clock.acquire()
         wait = limit
-        while not done.wait(wait):
-            send(target, ctypes.py_object(Stopped))
+        while not done.acquire(timeout=wait) and _marked(sys._current_frames().get(target)):
+            send(ctypes.c_ulong(target), ctypes.py_object(Stopped))
             wait = REPEAT
 
     watcher = threading.Thread(target=watch, daemon=True, name="llmlab-check-limit")
     watcher.start()
     try:
-        yield
+        yield clock.release
     finally:
         while watcher.is_alive():
-            try:
-                done.set()
-                watcher.join()
-            except Stopped:  # sent in the moment before ``done``
-                continue
-        send(target, None)
+            with suppress(Stopped):  # sent in the moment before the code ended
+                for lock in (done, clock):
+                    if lock.locked():
+                        lock.release()
+                watcher.join(REPEAT)
+        # One that is still on its way arrives in this loop. (To send None instead would cancel it, but leaves Python
+        # 3.11 with its flag raised: every later function call is slower, and a traced one never returns.)
+        with suppress(Stopped):
+            for _ in range(100):
+                pass
 
 
 def _marked(frame: FrameType | None) -> bool:
@@ -209,9 +228,9 @@ def _arm(frame: FrameType | None) -> None:
 
 
 def _raise_at_line(frame: FrameType, event: str, arg: object) -> Any:
-    if not _marked(frame):
+    if frame.f_globals.get("__name__") == __name__ or not _marked(frame):
         return None
-    if event in ("line", "call") and frame.f_globals.get("__name__") != __name__:
+    if event in ("line", "call"):
         raise Stopped
     return _raise_at_line
 

@@ -127,7 +127,7 @@ def _facts(task: Task) -> str:
 
 
 def _card_text(task: Task) -> str:
-    return f'Task {task.id}: {task.title}\n{_facts(task)}\nHints: hint("{task.id}", 1), then hint("{task.id}", 2)'
+    return f'Task {task.id}: {task.title}\n{_facts(task)}\nHints: llmlab.course.labs.hint("{task.id}", 1) and 2'
 
 
 def _card_html(task: Task) -> str:
