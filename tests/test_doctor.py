@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmlab import assets, doctor
+from llmlab import assets, doctor, runtime
 from llmlab.assets import Row
 
 
@@ -99,14 +99,16 @@ def test_a_torch_that_ends_the_process(monkeypatch):
 
 
 def test_a_device_that_is_not_there(monkeypatch):
-    monkeypatch.undo()  # the real question to the real torch
     monkeypatch.setenv("LLMLAB_DEVICE", "gpu")
-    finding = next(iter(doctor._torch()))
+    with pytest.raises(ValueError) as raised:
+        runtime.device()
+    set_torch(monkeypatch, 1, stderr=f"Traceback …\nValueError: {raised.value}\n")
+    finding = find("torch")
     assert finding.state == "bad" and finding.mend.startswith("LLMLAB_DEVICE='gpu' cannot be used here")
 
 
 def test_the_real_torch(monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.undo()  # the real question to the real torch
     monkeypatch.delenv("LLMLAB_THREADS", raising=False)
     (finding,) = doctor._torch()
     assert finding.state == "ok" and "1 thread(s)" in finding.value
