@@ -56,6 +56,13 @@ def test_table_shows_the_same_cells_twice(shown):
     ]
 
 
+def test_table_aligns_numbers_to_the_right_and_titles_that_begin_with_a_number_to_the_left(shown):
+    table([["01 Self-attention", "1,234", "⟨12.3 ms⟩"], ["12 Sentiment", "−0.5", "⟨9 ms⟩"]], ["notebook", "n", "time"])
+    html = shown[0]["text/html"]
+    sides = [html.split(f'">{name}</th>')[0].rsplit(":", 1)[1] for name in ("notebook", "n", "time")]
+    assert sides == ["left", "right", "right"]
+
+
 def test_table_refuses_ragged_rows(shown):
     with pytest.raises(ValueError, match="row 1 has 1 cells, but there are 2 headers"):
         table([[1, 2], [3]], ["a", "b"])

@@ -11,6 +11,7 @@ import html
 import inspect
 import io
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ __all__ = ["figure", "link", "measured", "source_of", "table"]
 
 #: The colours of the course: distinguishable with the common colour-vision deficiencies (Okabe and Ito, 2008).
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+NUMBER = re.compile(r"⟨?[+\-−±]?(?!0\d)\.?\d")
+WORD = re.compile(r"[^\W\d_]{5,}")
 
 
 def figure(fig: Figure, alt: str, *, caption: str | None = None) -> None:
@@ -151,7 +155,8 @@ def _cell(value: Any, digits: int) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1] in "+-−⟨.0123456789" and any(c.isdigit() for c in text[:3])
+    """A number, perhaps with a sign and a short unit; "01 Self-attention" is a title."""
+    return bool(NUMBER.match(text)) and not WORD.search(text)
 
 
 def _html_table(cells: list[list[str]], headers: Sequence[str], caption: str | None) -> str:
