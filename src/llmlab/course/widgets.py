@@ -46,10 +46,10 @@ def predict(key: str, question: str, choices: Mapping[str, str], answer: str) ->
         if choice is None:
             return
         _record(key, choice, choice == answer)
-        feedback.value = _verdict(choices, choice, answer)
+        feedback.value = _prose(_verdict(choices, choice, answer))
 
     radio.observe(chosen, names="value")
-    title = widgets.HTML(f"<strong>Predict.</strong> {html.escape(question)}")
+    title = widgets.HTML(_prose(f"<strong>Predict.</strong> {html.escape(question)}"))
     box = widgets.VBox([title, radio, feedback], layout=widgets.Layout(padding="4px 12px", border="1px solid #8884"))
     box.add_class(f"llmlab-predict-{key.replace('.', '-')}")
     items = "".join(f"<li>{html.escape(c)}</li>" for c in choices)
@@ -81,7 +81,8 @@ def explore(fn: Callable[..., Any], *, alt: str | None = None, **controls: Any) 
     for name in controls:
         if name not in defaults:
             raise ValueError(f"explore: {fn.__name__}() has no argument {name!r}; it takes {', '.join(defaults)}")
-    parts = {name: _control(name, spec, defaults[name]) for name, spec in controls.items()}
+    width = f"{max(map(len, controls), default=0)}ch"  # one width for all names, so that the sliders begin in one line
+    parts = {name: _control(name, spec, defaults[name], width) for name, spec in controls.items()}
     view = widgets.HTML()
 
     def refresh(_: Any = None) -> None:
@@ -89,10 +90,10 @@ def explore(fn: Callable[..., Any], *, alt: str | None = None, **controls: Any) 
             shown, text = _render(fn(**{name: part.value for name, part in parts.items()}), alt)
         except Exception as error:  # a learner's input may be anything; the widget answers with a sentence
             shown, text = {"text/html": f"<p>⚠ {html.escape(f'{type(error).__name__}: {error}')}</p>"}, ""
-        view.value = shown.get("text/html") or _img(shown["image/png"], text)
+        view.value = _prose(shown.get("text/html") or _img(shown["image/png"], text))
 
     first, text = _render(fn(**{name: part.value for name, part in parts.items()}), alt)
-    view.value = first.get("text/html") or _img(first["image/png"], text)
+    view.value = _prose(first.get("text/html") or _img(first["image/png"], text))
     for part in parts.values():
         part.observe(refresh, names="value")
     heading = widgets.HTML("<strong>Explore.</strong>")
@@ -137,10 +138,15 @@ def _record(key: str, choice: str, right: bool) -> None:
     progress.record_prediction(key, choice, right)
 
 
-def _control(name: str, spec: Any, default: Any) -> Widget:
+def _prose(text: str) -> str:
+    """HTML with the line height of text; the widgets' own, 28 pixels, is made for a row of controls."""
+    return f'<div style="line-height:1.5">{text}</div>'
+
+
+def _control(name: str, spec: Any, default: Any, width: str) -> Widget:
     import ipywidgets as widgets
 
-    style = {"description": name.replace("_", " "), "style": {"description_width": "initial"}}
+    style = {"description": name.replace("_", " "), "style": {"description_width": width}}
     given = {} if default is inspect.Parameter.empty else {"value": default}
     if isinstance(spec, widgets.Widget) and hasattr(spec, "value"):
         return spec
