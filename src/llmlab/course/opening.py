@@ -6,6 +6,9 @@ import html
 
 __all__ = ["begin"]
 
+#: JupyterLab breaks long lines of printed text inside words; claims are sentences.
+STYLE = "<style>.jp-OutputArea-output pre{word-break:normal;overflow-wrap:anywhere}</style>"
+
 
 def begin(number: str, seed: int = 0) -> None:
     """Open a notebook: seed everything, set the threads, set the figures' style, show the header card.
@@ -36,7 +39,7 @@ def begin(number: str, seed: int = 0) -> None:
         for q in asked
     )
     card = (
-        f"<div style='border-left:4px solid #0072B2;padding:2px 12px'><p>{about}</p>"
+        f"{STYLE}<div style='border-left:4px solid #0072B2;padding:2px 12px'><p>{about}</p>"
         f"<p>You will be able to answer: {html.escape(lesson.able)}</p>"
         f"<details><summary>The interview questions answered here ({len(asked)})</summary>"
         f"<ul>{items}</ul></details></div>"
