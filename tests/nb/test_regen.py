@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from small import PIXEL, code, display, notebook, save, stream, v4
 
 from llmlab.course.nb.choose import ToolError
 from llmlab.course.nb.commands import main
-from llmlab.course.nb.execute import silent_promise
+from llmlab.course.nb.execute import execute, silent_promise
 from llmlab.course.nb.regen import read, regen, regen_one
 
 EVERYTHING = [
@@ -60,6 +61,7 @@ def test_two_runs_give_the_same_bytes_and_what_a_front_end_would_show(tmp_path: 
     assert texts(cells[11]) == [
         "['LLMLAB_DATA', 'LLMLAB_DEVICE', 'LLMLAB_NETWORK_LOG', 'LLMLAB_REFERENCE', 'LLMLAB_THREADS'] 1\n"
     ]
+    assert texts(cells[12]) == ["<temp>/data\npython\n"]
     assert str(tmp_path) not in first.decode()
     assert "/tmp/" not in first.decode()
     assert b"widget-view" not in first
@@ -75,18 +77,23 @@ def test_committed_outputs_are_kept_where_they_agree(tmp_path: Path) -> None:
         code("print('⟨2 s⟩')", stream("⟨1 s⟩\n")),
         code(show, display(image_png=other_pixel, text_plain="Figure: one")),
         code(show + "\nprint('⟨2 s⟩')", display(image_png=other_pixel, text_plain="Figure: one"), stream("⟨1 s⟩\n")),
+        code(
+            show.replace("Figure: one", "Figure: times on this machine"),
+            display(image_png=other_pixel, text_plain="Figure: times on this machine"),
+        ),
         code("print(3)", run=False),
     ]
     path = save(tmp_path / "a.ipynb", notebook(*cells))
     done = regen_one(path)
-    assert (done.changed, done.kept) == (True, 3)
+    assert (done.changed, done.kept) == (True, 4)
     new = read(path).cells
     assert new[0].outputs[0].text == "0.33333001\n"
     assert new[1].outputs[0].text == "0.5\n"
     assert new[2].outputs[0].text == "⟨1 s⟩\n"
     assert new[3].outputs[0].data["image/png"] == PIXEL, "the picture changed, though its alternative did not"
     assert new[4].outputs[0].data["image/png"] == other_pixel, "a picture beside measured values may draw them"
-    assert new[5].execution_count == 6
+    assert new[5].outputs[0].data["image/png"] == other_pixel, "and so may one whose alternative says so"
+    assert new[6].execution_count == 7
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,14 @@ def test_a_failed_run_is_a_sentence_and_leaves_the_file(tmp_path: Path, cell: st
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.ipynb"]
     assert time.monotonic() - started < 40
+
+
+def test_a_notebook_can_be_executed_while_an_event_loop_runs(tmp_path: Path) -> None:
+    async def inside() -> str:
+        run = execute(notebook("print('out')"), tmp_path)
+        return run.notebook.cells[0].outputs[0].text
+
+    assert asyncio.run(inside()) == "out\n"
 
 
 def test_an_announced_exception_must_come() -> None:

@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import os
 import re
-import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,7 @@ def execute(notebook: Any, folder: Path, *, seconds: float = CELL_SECONDS) -> Ru
     with tempfile.TemporaryDirectory(prefix="llmlab-kernel-", ignore_cleanup_errors=True) as private:
         log = Path(private) / "network.txt"
         env = environment(Path(private), log)
-        asyncio.run(_run(run, folder, env, seconds))
+        _in_a_thread(_run(run, folder, env, seconds))
         if log.exists():
             run.network = list(dict.fromkeys(log.read_text("utf-8").splitlines()))
         _forget_places(nb, private)
@@ -112,6 +114,37 @@ def environment(private: Path, network_log: Path) -> dict[str, str]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MPLCONFIGDIR": str(_matplotlib_folder()),
     }
+
+
+def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` in an event loop of its own: the caller's thread may have one already (a notebook, Playwright)."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+    faults: list[BaseException] = []
+
+    def target() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(task)
+        except BaseException as error:
+            faults.append(error)
+        finally:
+            left = asyncio.all_tasks(loop)  # nbclient's, when the kernel has died
+            for other in left:
+                other.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.close()
+
+    thread = threading.Thread(target=target, name="llmlab-kernel")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()  # the kernel is taken down first
+        raise
+    if faults:
+        raise faults[0]
 
 
 def _matplotlib_folder() -> Path:
@@ -195,10 +228,10 @@ async def _used(client: Any) -> dict[str, Any] | None:
     from nbclient.util import ensure_async
 
     asked = {"used": "__import__('sitecustomize').used()"}
-    reply = await client.async_wait_for_reply(
-        await ensure_async(client.kc.execute("", silent=True, store_history=False, user_expressions=asked))
-    )
-    with contextlib.suppress(KeyError, TypeError, ValueError, SyntaxError):
+    with contextlib.suppress(AssertionError, RuntimeError, KeyError, TypeError, ValueError, SyntaxError):
+        reply = await client.async_wait_for_reply(
+            await ensure_async(client.kc.execute("", silent=True, store_history=False, user_expressions=asked))
+        )
         answer = ast.literal_eval(reply["content"]["user_expressions"]["used"]["data"]["text/plain"])
         return dict(answer)
     return None
@@ -206,15 +239,13 @@ async def _used(client: Any) -> dict[str, Any] | None:
 
 def _forget_places(nb: Any, private: str) -> None:
     """Write this machine's folders in the outputs as anyone would have them."""
+    homes = {private: "<temp>", sys.executable: "python", str(Path.home()): "~"}
+    homes |= {sysconfig.get_path("purelib"): "site-packages", sysconfig.get_path("stdlib"): "lib"}
     root = Path(__file__).resolve().parents[4]
-    homes = {private: "<temp>", **{folder: "site-packages" for folder in site.getsitepackages()}}
-    homes[str(root)] = "."
-    homes[sys.prefix] = "<python>"
-    homes[sys.base_prefix] = "<python>"
-    if len(str(Path.home())) > 1:
-        homes[str(Path.home())] = "~"
-    longest_first = sorted(homes, key=len, reverse=True)
-    pattern = re.compile("|".join(rf"{re.escape(home)}(?=[/\\]|\b)" for home in longest_first))
+    if (root / "pyproject.toml").exists():
+        homes[str(root)] = "."
+    longest_first = sorted((home for home in homes if len(home) > 1), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w./~-])(?:{'|'.join(map(re.escape, longest_first))})(?=[/\\]|\b)")
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):

@@ -20,6 +20,7 @@ from llmlab.course.nb.normal import PNG_URI, normalise, serialise, write_atomic
 
 __all__ = ["Regenerated", "read", "regen", "regen_one"]
 
+MEASURED = re.compile(r"⟨|\bthis machine\b")
 SAME_PIXEL = 16  # of 255: the edge of a line moves by less on another machine
 
 
@@ -62,7 +63,8 @@ def regen_one(path: Path, *, fresh: bool = False, seconds: float = CELL_SECONDS)
     """Execute the notebook at ``path`` and write it back in normal form; a second time changes no byte.
 
     A cell whose new outputs agree with the committed ones (measured values apart, numbers within the tolerance) keeps
-    the committed ones, pictures too where they look alike; ``fresh`` takes everything new.
+    the committed ones, pictures too where they look alike or draw measured values; ``fresh`` takes everything new. A
+    figure of measured values says so in its alternative: with ⟨…⟩, or with the words "this machine".
 
     Raises:
         ToolError: a cell failed, or the notebook used the network. The file is left as it was.
@@ -108,10 +110,10 @@ def _keep_committed(old: Any, new: Any) -> int:
 def _look_alike(before: Any, cell: Any) -> bool:
     """Whether the pictures of two cells may count as the same.
 
-    Pixels are compared loosely. Where the cell shows a measured value ⟨…⟩, its pictures may well draw one: then the
-    text alternatives, which have been compared, decide alone.
+    Pixels are compared loosely. A cell that shows a value ⟨…⟩, or says "this machine", may draw what it measured: then
+    the text alternatives, which have been compared, decide alone.
     """
-    if any("⟨" in str(output.get("text", "")) + str(output.get("data", "")) for output in before.outputs):
+    if any(MEASURED.search(f"{output.get('text')}{output.get('data')}") for output in before.outputs):
         return True
     return all(_close(a, b) for a, b in zip(_pictures(before), _pictures(cell), strict=True))
 
