@@ -45,10 +45,10 @@ def main(argv: list[str]) -> int:
         print(f"JupyterLab's defaults could not be written ({error}); it starts with its own.", file=sys.stderr)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={home}", *argv]
-    if not any(word.endswith(".ipynb") for word in argv):
-        command.append(str(home / "notebooks" / "00_start.ipynb"))
+    if not any(word.endswith(".ipynb") for word in argv):  # as the front page, so that the printed address leads there
+        command.append("--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb")
     print("JupyterLab starts. Ctrl-C here, twice, ends it; your notebooks are saved as you work.", flush=True)
     try:
-        return subprocess.run(command, cwd=home, env=environment).returncode
+        return subprocess.run(command, cwd=home, env=environment, check=False).returncode
     except KeyboardInterrupt:
         return 0
