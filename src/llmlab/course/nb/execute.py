@@ -177,24 +177,27 @@ def _client(nb: Any, seconds: float) -> Any:
 
 
 async def _run(run: Run, folder: Path, env: dict[str, str], seconds: float) -> None:
+    from nbclient.util import ensure_async
+
     client = _client(run.notebook, seconds)
-    client.owns_km = True  # so that the client's set-up also takes the kernel down
     started = time.monotonic()
     try:
-        async with client.async_setup_kernel(cwd=str(folder), env=env, stderr=subprocess.DEVNULL):
-            for index, cell in enumerate(run.notebook.cells):
-                run.fault = await _run_cell(client, cell, index, seconds)
-                if run.fault:
-                    client.shutdown_kernel = "immediate"
-                    break
-            else:
-                used = await _used(client)
-                run.usage = Usage(wall=time.monotonic() - started, **used) if used else None
-    except RuntimeError as error:
-        if run.fault is None:
-            raise ToolError(
-                f"the kernel did not start or stop ({error}). Try again; `llmlab doctor` may say more."
-            ) from error
+        try:
+            await client.async_start_new_kernel(cwd=str(folder), env=env, stderr=subprocess.DEVNULL)
+            await client.async_start_new_kernel_client()
+        except (RuntimeError, OSError) as error:
+            raise ToolError(f"the kernel did not start ({error}). `llmlab doctor` may say why.") from error
+        for index, cell in enumerate(run.notebook.cells):
+            run.fault = await _run_cell(client, cell, index, seconds)
+            if run.fault:
+                return
+        used = await _used(client)
+        run.usage = Usage(wall=time.monotonic() - started, **used) if used else None
+    finally:
+        if client.kc:
+            client.kc.stop_channels()
+        if client.km:
+            await ensure_async(client.km.shutdown_kernel(now=run.usage is None))
 
 
 async def _run_cell(client: Any, cell: Any, index: int, seconds: float) -> Fault | None:
