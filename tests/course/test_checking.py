@@ -391,6 +391,35 @@ def test_code_that_ends_at_the_very_limit_is_either_done_or_stopped():
     assert verdict(right)
 
 
+@pytest.mark.parametrize("where", ["main thread", "other thread"])
+def test_time_of_imports_does_not_count(where, tmp_path, monkeypatch):
+    name = f"slow_to_import_{where[0]}"
+    (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(0.5)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def imports(x):
+        __import__(name)
+        return right(x)
+
+    def imports_then_loops(x):
+        __import__(name)
+        loops(x)
+
+    results = []
+
+    def run():
+        results.extend([verdict(imports), verdict(imports_then_loops)])
+
+    if where == "main thread":
+        run()
+    else:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    assert [result.state for result in results] == ["passed", "wrong"]
+    assert "stopped after 0.25 seconds" in results[1].message
+
+
 def test_another_alarm_gets_its_time_back():
     signal = pytest.importorskip("signal")
     if not hasattr(signal, "setitimer"):

@@ -28,8 +28,10 @@ from typing import Any
 
 __all__ = ["Capture", "Outcome", "Stopped", "guarded"]
 
-#: After the first alarm the next ones come this often, for code that swallowed it.
+#: After the limit the alarms come this often (seconds), for code that swallowed the first.
 REPEAT = 0.05
+#: Seconds that imports may take on top of the limit: the first ``import torch`` on a busy machine is nobody's loop.
+IMPORTS = 120.0
 
 #: The run of this thread, so that a late death in another run stops nobody.
 _current = threading.local()
@@ -150,6 +152,25 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+class _Clock:
+    """Counts the limit down, leaving out the time in which an import ran when a tick looked."""
+
+    def __init__(self, limit: float) -> None:
+        self.tick = limit / 20
+        self.left, self.imports = limit, IMPORTS
+        self.last = time.monotonic()
+
+    def expired(self, frame: FrameType | None) -> bool:
+        """Count the time since the last tick, during which ``frame`` ran; whether the limit is reached."""
+        now = time.monotonic()
+        since, self.last = now - self.last, now
+        if self.left > 0 and self.imports > 0 and _importing(frame):
+            self.imports -= since
+        else:
+            self.left -= since
+        return self.left <= 0
+
+
 @contextmanager
 def _alarm(limit: float) -> Iterator[Callable[[], object]]:
     """Raise :class:`Stopped` in the learner's code ``limit`` seconds after the start, and again until it ends."""
@@ -157,15 +178,18 @@ def _alarm(limit: float) -> Iterator[Callable[[], object]]:
     def ring(signum: int, frame: FrameType | None) -> None:
         if not _marked(frame):  # the code has just ended and the guard is tidying up
             return
+        if not clock.expired(frame):
+            signal.setitimer(signal.ITIMER_REAL, clock.tick)
+            return
         stop = Stopped()
         signal.setitimer(signal.ITIMER_REAL, REPEAT)  # one ring at a time: on a busy machine a handler can take long
         raise stop
 
-    began = time.monotonic()
+    clock, began = _Clock(limit), time.monotonic()
     left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        yield lambda: signal.setitimer(signal.ITIMER_REAL, limit)
+        yield lambda: signal.setitimer(signal.ITIMER_REAL, clock.tick)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -179,25 +203,27 @@ def _watchdog(limit: float) -> Iterator[Callable[[], object]]:
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
     target = threading.get_ident()
     # Bare locks, because the exception cannot cut C code in two: it would leave an Event with its lock held.
-    clock, done = threading.Lock(), threading.Lock()
-    clock.acquire()
+    begun, done = threading.Lock(), threading.Lock()
+    begun.acquire()
     done.acquire()
 
     def watch() -> None:
-        clock.acquire()
-        wait = limit
-        while not done.acquire(timeout=wait) and _marked(sys._current_frames().get(target)):
-            send(ctypes.c_ulong(target), ctypes.py_object(Stopped))
-            wait = REPEAT
+        begun.acquire()
+        clock = _Clock(limit)
+        wait = clock.tick
+        while not done.acquire(timeout=wait) and _marked(frame := sys._current_frames().get(target)):
+            if clock.expired(frame):
+                send(ctypes.c_ulong(target), ctypes.py_object(Stopped))
+                wait = REPEAT
 
     watcher = threading.Thread(target=watch, daemon=True, name="llmlab-check-limit")
     watcher.start()
     try:
-        yield clock.release
+        yield begun.release
     finally:
         while watcher.is_alive():
             with suppress(Stopped):  # sent in the moment before the code ended
-                for lock in (done, clock):
+                for lock in (done, begun):
                     if lock.locked():
                         lock.release()
                 watcher.join(REPEAT)
@@ -211,6 +237,14 @@ def _watchdog(limit: float) -> Iterator[Callable[[], object]]:
 def _marked(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code is _inside.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not _inside.__code__:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
         frame = frame.f_back
     return False
