@@ -16,6 +16,7 @@ __all__ = [
     "claim",
     "explore",
     "figure",
+    "hint",
     "link",
     "measured",
     "predict",
@@ -31,8 +32,8 @@ def __getattr__(name: str) -> object:
         from llmlab.course.checking import check
 
         return check
-    if name == "task_card":
-        from llmlab.course.labs import task_card
+    if name in ("hint", "task_card"):
+        from llmlab.course import labs
 
-        return task_card
+        return getattr(labs, name)
     raise AttributeError(f"module 'llmlab.course' has no attribute {name!r}")
