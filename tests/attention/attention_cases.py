@@ -15,7 +15,16 @@ SHAPES = ((113, 203), (203, 113), (64, 64), (1, 1), (1, 37), (37, 1), (5, 0), (0
 
 
 def make(
-    queries: int, keys: int, *, batch: int = 2, heads: int = 4, kv_heads: int = 4, d: int = 8, d_value: int = 8, dtype=torch.float64, seed: int = 0
+    queries: int,
+    keys: int,
+    *,
+    batch: int = 2,
+    heads: int = 4,
+    kv_heads: int = 4,
+    d: int = 8,
+    d_value: int = 8,
+    dtype=torch.float64,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random q, k, v that want gradients."""
     g = torch.Generator().manual_seed(seed)
@@ -23,7 +32,7 @@ def make(
     return tuple(torch.randn(s, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes)
 
 
-def may_look(i: int, j: int, queries: int, keys: int, causal: bool, window: int | None) -> bool:
+def may_look(i: int, j: int, queries: int, keys: int, *, causal: bool, window: int | None) -> bool:
     """The contract's sentence about positions, said once more in plain Python."""
     position = i + keys - queries
     if causal:
@@ -31,12 +40,16 @@ def may_look(i: int, j: int, queries: int, keys: int, causal: bool, window: int 
     return window is None or abs(position - j) < window
 
 
-def oracle(q: Tensor, k: Tensor, v: Tensor, *, causal=False, window=None, mask=None, scale=None) -> tuple[Tensor, Tensor]:
+def oracle(
+    q: Tensor, k: Tensor, v: Tensor, *, causal=False, window=None, mask=None, scale=None
+) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exp row by row: each query sees a list of keys, and only those enter a softmax. No -inf, no mask."""
     (batch, heads, queries, d), (kv_heads, keys) = q.shape, k.shape[1:3]
     scale = d**-0.5 if scale is None else scale
     bias = torch.zeros(batch, heads, queries, keys, dtype=q.dtype)
-    allowed = torch.tensor([[may_look(i, j, queries, keys, causal, window) for j in range(keys)] for i in range(queries)])
+    allowed = torch.tensor(
+        [[may_look(i, j, queries, keys, causal=causal, window=window) for j in range(keys)] for i in range(queries)]
+    )
     allowed = allowed.reshape(queries, keys).bool().expand(batch, heads, queries, keys)
     if mask is not None and mask.dtype == torch.bool:
         allowed = allowed & mask

@@ -119,7 +119,7 @@ def attention(
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
-    if isinstance(q, Tensor) and torch.is_autocast_enabled(q.device.type):
+    if all(isinstance(x, Tensor) for x in (q, k, v)) and torch.is_autocast_enabled(q.device.type):
         q, k, v = _autocast(q, k, v)
     call = checked(
         q,
@@ -240,13 +240,21 @@ def _named(backend: str, call: Call) -> str:
 
 
 def _choose(call: Call) -> tuple[str, str]:
+    """The name of the backend that ``auto`` takes, and why."""
     reason = sdpa.refusal(call)
-    if reason is None:
-        return "sdpa", "it is the fastest here"
-    return "tiled", reason
+    if reason is not None:
+        return "tiled", f"it keeps memory linear, and sdpa cannot do this ({reason})"
+    queries, keys = call.q.shape[2], call.k.shape[2]
+    # Measured on the CPU, forward and backward: from about here on, tiles skipped outweigh torch's faster kernel.
+    if call.window is not None and 2 * call.window <= keys and queries * keys >= 2**20 and call.q.device.type == "cpu":
+        return (
+            "tiled",
+            f"it skips the keys outside a window of {call.window}, where sdpa computes all {keys} and a mask",
+        )
+    return "sdpa", "it is torch's fused kernel, the fastest here for this call"
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """What torch's own autocast does before attention: everything but float64 to the autocast dtype."""
     dtype = torch.get_autocast_dtype(tensors[0].device.type)
-    return tuple(x if x.dtype == torch.float64 else x.to(dtype) for x in tensors)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)

@@ -1,4 +1,4 @@
-"""What every backend is asked for, checked in one place. A backend may take a :class:`Call` to be sound."""
+"""What every backend is asked for, checked in one place. A backend may take a :class:`Call` for sound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BackendError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One sound request. ``mask`` has four dimensions or is None, ``scale`` is a number."""
+    """One sound request, with ``scale`` filled in."""
 
     q: Float[Tensor, "batch heads queries d"]
     k: Float[Tensor, "batch kv_heads keys d"]
@@ -159,7 +159,7 @@ def _checked_mask(mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
             f"mask has shape {tuple(mask.shape)}: "
             f"expected one that broadcasts to (batch, heads, queries, keys) = {full}.{hint}"
         )
-    return mask[(None,) * (4 - mask.ndim)]
+    return mask
 
 
 def _checked_number(name: str, value: float) -> float:

@@ -20,12 +20,14 @@ def visible(
     query_positions: Int[Tensor, " queries"], key_positions: Int[Tensor, " keys"], causal: bool, window: int | None
 ) -> Bool[Tensor, "queries keys"]:
     """The band rule, for any set of positions: at or before the query when ``causal``, and nearer than ``window``."""
-    distance = query_positions[:, None] - key_positions[None, :]
-    allowed = torch.ones_like(distance, dtype=torch.bool)
+    i, j = query_positions[:, None], key_positions[None, :]
+    allowed = torch.ones(len(i), j.shape[1], dtype=torch.bool, device=i.device)
     if causal:
-        allowed &= distance >= 0
+        allowed &= j <= i
     if window is not None:
-        allowed &= distance.abs() < window
+        allowed &= j > i - window
+        if not causal:
+            allowed &= j < i + window
     return allowed
 
 

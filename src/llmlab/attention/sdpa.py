@@ -47,7 +47,9 @@ def sdpa_attention(
     """The output; the log-sum-exp is not to be had. Time as naive, memory linear while no explicit mask is needed."""
     queries, keys = q.shape[2], k.shape[2]
     flag = causal and queries == keys and queries > 1
-    if mask is not None or needs_mask(queries, keys, causal, window):
+    # torch's is_causal multiplies its -inf by the scale afterwards: 0 or below gives NaN (2.13, CPU). A mask does not.
+    refused = flag and scale is not None and scale <= 0
+    if mask is not None or refused or needs_mask(queries, keys, causal, window):
         allowed = allowed_mask(queries, keys, causal=causal, window=window, mask=mask, device=q.device)
         if mask is None or mask.dtype == torch.bool:
             mask = allowed

@@ -62,6 +62,8 @@ def tiled_attention(
 ) -> tuple[Float[Tensor, "batch heads queries d_value"], Float[Tensor, "batch heads queries"]]:
     """The output and the log-sum-exp of each row of scores. Differentiable once, in q, k, v and a float mask."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if mask is not None:
+        mask = mask[(None,) * (4 - mask.ndim)]
     # One number from torch's generator decides the dropout of every tile, so that the backward can draw it again.
     seed = int(torch.randint(2**62, ())) if dropout_p else 0
     output, lse = _Tiled.apply(q, k, v, mask, Rules(causal, window, scale, dropout_p, seed))
@@ -154,7 +156,7 @@ class Table:
     def keep(self, weights: Tensor) -> Tensor:
         """Dropout's factors, 0 or 1 / (1 - p), for the next tile. The same walk from the same seed draws them again."""
         drawn = torch.rand(weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device)
-        return (drawn >= self.rules.dropout_p) / (1 - self.rules.dropout_p)
+        return (drawn >= self.rules.dropout_p).to(drawn.dtype) / (1 - self.rules.dropout_p)
 
     def grid(self, x: Tensor, rows: Rows) -> Tensor:
         """(batch * kv_heads, group * queries, size) as (batch, kv_heads, group, queries, size)."""
