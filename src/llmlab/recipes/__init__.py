@@ -1,0 +1,1 @@
+"""How the shipped checkpoints were made. Each can be made again: ``python -m llmlab.recipes.NAME``."""
