@@ -46,7 +46,9 @@ def highlight(
         else:
             w = float(weights[owner[i]])
             shade = f"rgba({'0,114,178' if w > 0 else '213,94,0'},{min(1.0, abs(w) / full) * 0.55:.2f})"
-            spans.append(f'<span style="{_BOX}background:{shade}">{text}<br>{_SMALL}{w:+.2f}</small></span>')
+            spans.append(
+                f'<span style="{_BOX}background:{shade}">{text}<br>{_SMALL}{round(w, 2) + 0:+.2f}</small></span>'
+            )
     head = f'<div style="margin-bottom:4px">{html.escape(title)}</div>' if title else ""
     return f'<div style="line-height:1.3;margin:6px 0">{head}{" ".join(spans)}</div>'
 
