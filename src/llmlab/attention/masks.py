@@ -90,7 +90,7 @@ def allowed_mask(
     window: int | None = None,
     mask: Tensor | None = None,
     device: torch.device | str | None = None,
-) -> Bool[Tensor, "*_ queries_or_1 keys_or_1"] | None:
+) -> Bool[Tensor, "*broadcastable"] | None:
     """Causal, window and a boolean ``mask`` joined by "and"; None when every key is allowed.
 
     A float ``mask`` is a bias on the scores, not a rule: it is left out here and added by the caller.

@@ -34,8 +34,8 @@ def naive_attention(
     scores = naive_scores(q, k, causal=causal, window=window, mask=mask, scale=scale)
     weights, lse = softmax(scores)
     weights = dropout(weights, dropout_p)
-    values = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
-    output = weights @ values.to(weights.dtype)
+    v = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+    output = weights @ v.to(weights.dtype)
     return output.to(q.dtype), lse
 
 
@@ -51,10 +51,8 @@ def naive_scores(
     """Scaled, masked scores: a forbidden key scores -inf *before* the softmax, so that its weight is exactly 0."""
     queries, keys, d = q.shape[2], k.shape[2], q.shape[3]
     exact = torch.promote_types(q.dtype, torch.float32)  # half precision is summed in float32, as the fused kernels do
-    shared = k.repeat_interleave(
-        q.shape[1] // k.shape[1], dim=1
-    )  # grouped heads: each key head serves a group of queries
-    scores = q.to(exact) @ shared.to(exact).mT * (d**-0.5 if scale is None else scale)
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # each key head serves a group of query heads
+    scores = q.to(exact) @ k.to(exact).mT * (d**-0.5 if scale is None else scale)
     if mask is not None and mask.dtype != torch.bool:
         scores = scores + mask
     allowed = allowed_mask(queries, keys, causal=causal, window=window, mask=mask, device=q.device)

@@ -110,9 +110,10 @@ class Table:
         return x.unflatten(1, (1, 1) if x.shape[1] == 1 else (self.kv_heads, self.group))
 
     def rows(self) -> Iterator[Rows]:
-        """Cut sequences, heads and queries so that a tile has about ``TILE`` scores."""
+        """Cut sequences, heads and queries so that a tile has at most about ``TILE`` scores."""
         size = TILE // max(1, min(TILE_KEYS, self.keys))
-        queries = max(1, min(size // self.group, self.queries))
+        # A power of two divides the tile of keys, so that the same few masks return all along the causal edge.
+        queries = min(2 ** (max(1, size // self.group).bit_length() - 1), max(1, self.queries))
         heads = max(1, min(size // (queries * self.group), self.kv_heads))
         batch = max(1, size // (queries * self.group * heads)) if heads == self.kv_heads else 1
         for b in range(0, self.batch, batch):
