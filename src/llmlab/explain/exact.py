@@ -55,8 +55,8 @@ def outcomes(units: Units, predict_proba: PredictProba, label: int = 1) -> Float
 def subset_odds(masks: Shaped[np.ndarray, "n units"]) -> Float[np.ndarray, " n"]:
     """The chance that one draw of :func:`llmlab.explain.sample_masks` is this subset: ``1 / (n * C(n, removed))``."""
     n = masks.shape[1]
-    removed = n - np.asarray(masks).sum(axis=1).astype(int)
-    return np.array([0.0 if r == 0 else 1 / (n * math.comb(n, r)) for r in removed])
+    by_size = np.array([0.0, *(1 / (n * math.comb(n, r)) for r in range(1, n + 1))])
+    return by_size[n - np.asarray(masks).sum(axis=1).astype(int)]
 
 
 def exact_lime(

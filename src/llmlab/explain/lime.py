@@ -16,6 +16,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -326,6 +327,9 @@ def ask(
     return p[:, label].astype(float)
 
 
+@cache
 def all_masks(n_units: int) -> Bool[np.ndarray, "two_to_the_units n_units"]:
-    """Every way to keep or take away ``n_units`` units; all kept first, none kept last."""
-    return np.array(list(itertools.product([True, False], repeat=n_units)))
+    """Every way to keep or take away ``n_units`` units; all kept first, none kept last. Read-only."""
+    masks = np.array(list(itertools.product([True, False], repeat=n_units)))
+    masks.flags.writeable = False
+    return masks
