@@ -85,6 +85,7 @@ def main(recipe: Recipe | None = None) -> None:
             "log_loss": log_loss(held.labels, probabilities),
             "accuracy_by_epoch": history.scores,
         },
+        "first_losses": [round(loss, 4) for loss in history.losses[:12]],
         "train_loss": [
             round(float(np.mean(history.losses[i : i + steps_a_point])), 4)
             for i in range(0, len(history.losses), steps_a_point)
