@@ -55,7 +55,7 @@ class EncoderClassifier(nn.Module):
     Args:
         body, tokenizer: an encoder of transformers and its tokenizer.
         train: what may learn: ``"head"`` alone (a linear probe on frozen features) or ``"biases"``, that is the head,
-            the biases and the norms: 0.2 % of MiniLM, and a checkpoint of 130 kB instead of 90 MB
+            the biases and the norms: 0.2 % of MiniLM, and a checkpoint of 70 kB instead of 90 MB
             (BitFit, Ben Zaken et al., 2021, arXiv:2106.10199).
     """
 
