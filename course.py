@@ -40,7 +40,7 @@ def run(step, command):
     print(f"  {step} …", flush=True)
     start = time.monotonic()
     try:
-        code = subprocess.run(command, cwd=HERE).returncode
+        code = subprocess.run(command, cwd=HERE, check=False).returncode
     except KeyboardInterrupt:
         stop(f"stopped during: {step}. Nothing is lost; the same command goes on from here.")
     if code:
@@ -61,7 +61,10 @@ def set_up(kind):
         if free < DISK_GB:
             stop(f"{free:.1f} GB are free on this disk, {DISK_GB} are needed. Free some, or set LLMLAB_VENV elsewhere.")
         print("Setting up, once. This takes a few minutes and needs the network.", flush=True)
-        if not PYTHON.exists() or subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode:
+        if (
+            not PYTHON.exists()
+            or subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True, check=False).returncode
+        ):
             run("a virtual environment", [sys.executable, "-m", "venv", "--clear", VENV])
         pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check"]
         pip += [] if sys.stdout.isatty() else ["-q"]  # a person sees the progress bars, a log stays short
@@ -69,14 +72,14 @@ def set_up(kind):
         run("the locked packages", [*pip, *(x for lock in LOCKS[kind] for x in ("-r", lock))])
         run("the course's own package", [*pip, "--no-deps", "--no-build-isolation", "-e", "."])
         done.write_text(wanted)
-    ready = subprocess.run([PYTHON, "-m", "llmlab", "assets", "ready"], cwd=HERE, capture_output=True).returncode == 0
-    if not ready:
+    ready = [PYTHON, "-m", "llmlab", "assets", "ready"]
+    if subprocess.run(ready, cwd=HERE, capture_output=True, check=False).returncode:
         run("the real models and data", [PYTHON, "-m", "llmlab", "assets", "fetch"])
 
 
 def main():
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        stop(f"this is Python {sys.version.split()[0]}; the course runs on 3.11, 3.12 and 3.13. Start it with one of them.")
+        stop(f"this is Python {sys.version.split()[0]}; the course runs on 3.11, 3.12 and 3.13. Start it with one.")
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)
@@ -86,7 +89,7 @@ def main():
     except OSError as error:
         stop(f"{error}. Look at the rights on, and the space in, {VENV}; then run the same command again.")
     try:
-        return subprocess.run([PYTHON, "-m", "llmlab", *words], cwd=HERE).returncode
+        return subprocess.run([PYTHON, "-m", "llmlab", *words], cwd=HERE, check=False).returncode
     except KeyboardInterrupt:
         return 130
 

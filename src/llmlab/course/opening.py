@@ -58,7 +58,7 @@ def style_figures() -> None:
 
     mpl.rcParams.update(
         {
-            "axes.prop_cycle": mpl.cycler(color=list(COLORS)),
+            "axes.prop_cycle": mpl.cycler(color=list(COLORS)),  # type: ignore[attr-defined]
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,

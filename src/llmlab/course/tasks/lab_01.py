@@ -217,7 +217,7 @@ def check_leaks(answer: Any) -> str:
     import torch
 
     good = {"a right causal attention": _variant(), "another right one, by torch": _sdpa}
-    bad = {
+    bad: dict[str, Callable[..., Any]] = {
         "attention without a mask": _variant(),
         "a mask applied after the softmax": _variant(after=True),
         "a mask multiplied into the scores": _variant(times=True),
