@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from llmlab.course.places import repository
 
-__all__ = ["main", "write_settings"]
+__all__ = ["leave_static_forms", "main", "write_settings"]
 
 SETTINGS = {
     # The news and update checks ask the network; the course must not.
@@ -20,6 +21,8 @@ SETTINGS = {
     # A course is read downwards: long lines fold.
     "@jupyterlab/notebook-extension:tracker": {"codeCellConfig": {"lineWrap": True}},
 }
+
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def write_settings(prefix: Path = Path(sys.prefix)) -> Path:
@@ -36,6 +39,23 @@ def write_settings(prefix: Path = Path(sys.prefix)) -> Path:
     return file
 
 
+def leave_static_forms(*, model: dict[str, Any], **_: Any) -> None:
+    """Jupyter's hook before a save: a view whose widget is not saved with it gives way to the static form beside it.
+
+    JupyterLab forgets the widgets of an earlier session as soon as one cell has run in the next, but keeps their views
+    in the outputs. Opened a third time, the notebook would say "widget model not found" in their place.
+    """
+    notebook = model.get("content")
+    if model.get("type") != "notebook" or not isinstance(notebook, dict):
+        return
+    widgets = notebook.get("metadata", {}).get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    saved = widgets.get("state", {})
+    for cell in notebook.get("cells", []):
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if data.get(VIEW, {}).get("model_id") not in saved and len(data) > 1:
+                data.pop(VIEW, None)
+
+
 def main(argv: list[str]) -> int:
     """Start JupyterLab on the start page; further words go to JupyterLab (``--no-browser``, ``--port 9999`` …)."""
     home = repository()
@@ -44,7 +64,8 @@ def main(argv: list[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"JupyterLab's defaults could not be written ({error}); it starts with its own.", file=sys.stderr)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={home}", *argv]
+    hook = f"--ContentsManager.pre_save_hook={__name__}.{leave_static_forms.__name__}"
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={home}", hook, *argv]
     if not any(word.endswith(".ipynb") for word in argv):  # as the front page, so that the printed address leads there
         command.append("--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb")
     print("JupyterLab starts. Ctrl-C here, twice, ends it; your notebooks are saved as you work.", flush=True)
