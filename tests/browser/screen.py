@@ -17,7 +17,7 @@ SOON, LONG = 120, 900
 
 IDLE = "document.querySelector('#jp-main-statusbar')?.innerText.includes('| Idle')"
 #: What JupyterLab and ipywidgets write where a widget cannot be drawn.
-BROKEN = re.compile(r"model not found|error (displaying|rendering|creating) widget|loading widget", re.IGNORECASE)
+BROKEN = re.compile(r"model not found|error (displaying|rendering|creating) widget", re.IGNORECASE)
 #: The notebook that is seen; others may be open in tabs behind it.
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 
@@ -80,11 +80,19 @@ class Screen:
         ids = [cell["id"] for cell in self.file(path).cells]
         return self.page.locator(f"{PANEL} .jp-Cell").nth(ids.index(name))
 
+    def select(self, cell: Any) -> Any:
+        """Click a cell's prompt, after unfolding a folded source; returns the prompt."""
+        cell.scroll_into_view_if_needed()
+        folded = cell.locator(".jp-Cell-inputArea .jp-Placeholder, .jp-Cell-inputWrapper .jp-Placeholder")
+        if folded.count():
+            folded.first.click()
+        prompt = cell.locator(".jp-InputPrompt").first
+        prompt.click()
+        return prompt
+
     def run(self, cell: Any) -> str:
         """Run one cell with Shift + Enter; returns the text of its output."""
-        prompt = cell.locator(".jp-InputPrompt").first
-        cell.scroll_into_view_if_needed()
-        prompt.click()
+        prompt = self.select(cell)
         self.page.keyboard.press("Enter")  # into the editor, from which Shift + Enter runs this cell
         handle = prompt.element_handle()
         self.page.evaluate("e => { e.dataset.before = 'unknown' }", handle)
@@ -125,9 +133,10 @@ class Screen:
         return nbformat.read(self.server.home / path, as_version=4)
 
     def outputs(self) -> str:
-        """The text of all outputs, seen or not."""
-        texts = self.page.locator(f"{PANEL} .jp-OutputArea").evaluate_all("all => all.map(e => e.textContent)")
-        return "\n".join(texts)
+        """The text of all outputs, seen or not, once no widget is loading any more."""
+        texts = f"[...document.querySelectorAll('{PANEL} .jp-OutputArea')].map(e => e.textContent)"
+        self.until(f"!{texts}.some(text => text.includes('Loading widget'))", SOON)
+        return "\n".join(self.page.evaluate(texts))
 
     def end_kernels(self) -> None:
         """Shut down all kernels; a notebook with a language model in it holds a gigabyte."""

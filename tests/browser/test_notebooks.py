@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from playwright.sync_api import TimeoutError
 from screen import BROKEN, PANEL, SOON, Screen, opened
 
 from llmlab.course.places import repository
@@ -33,8 +35,11 @@ def notebook(request, server, browser) -> Iterator[Opened]:
     path = f"notebooks/{request.param}.ipynb"
     with opened(browser, server) as screen:
         screen.open(path)
-        before = screen.outputs()
-        folded = screen.page.locator(f"{PANEL} .jp-OutputArea details summary", has_text=re.compile("^Answer$")).count()
+        asked = sum("predict(" in cell.source for cell in screen.file(path).cells if cell.cell_type == "code")
+        answers = screen.page.locator(f"{PANEL} .jp-OutputArea details summary", has_text=re.compile("^Answer$"))
+        with contextlib.suppress(TimeoutError):  # what is below the screen is drawn a little later
+            answers.nth(asked - 1).wait_for(state="attached")
+        before, folded = screen.outputs(), answers.count()
         screen.shoot(f"{request.param[:2]}-before")
         screen.run_all()
         yield Opened(path, screen, before, folded, screen.save(path))
@@ -88,8 +93,8 @@ def test_a_prediction_can_be_answered_with_the_keyboard(notebook):
     screen = notebook.screen
     first = screen.page.locator(f"{PANEL} [class*=llmlab-predict-]").first
     cell = screen.page.locator(f"{PANEL} .jp-CodeCell", has=screen.page.locator("[class*=llmlab-predict-]")).first
-    cell.scroll_into_view_if_needed()
-    cell.locator(".jp-InputPrompt").first.click()
+    screen.page.evaluate("document.activeElement.blur()")  # the mouse left it on another radio button
+    screen.select(cell)
     radio = first.get_by_role("radio").first
     for _ in range(30):
         screen.page.keyboard.press("Tab")
