@@ -66,6 +66,9 @@ def main(argv: list[str]) -> int:
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
     hook = f"--ContentsManager.pre_save_hook={__name__}.{leave_static_forms.__name__}"
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={home}", hook, *argv]
+    command.append("--LabApp.extension_manager=readonly")  # the other kind lists a registry's packages over the network
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in argv:
+        command.append("--allow-root")  # in a container one often is root, and the server would refuse to start
     if not any(word.endswith(".ipynb") for word in argv):  # as the front page, so that the printed address leads there
         command.append("--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb")
     print("JupyterLab starts. Ctrl-C here, twice, ends it; your notebooks are saved as you work.", flush=True)
