@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from llmlab.course.labs import tasks_of
@@ -28,3 +29,10 @@ def test_an_unsolved_lab_runs_to_the_end_and_says_what_is_still_to_do(lab: Path)
         assert any(f"{mark} {task.id}" in said for mark in "○✗"), f"nothing is said about {task.id}"
         assert f"✓ {task.id}" not in said, f"{task.id} passes before anything was written"
     assert "○" in said
+
+
+@pytest.mark.parametrize("book", sorted((HOME / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_the_source_of_a_prediction_is_folded_because_it_names_the_answer(book: Path):
+    cells = [c for c in nbformat.read(book, 4).cells if c.cell_type == "code" and "predict(\n" in c.source]
+    assert cells
+    assert all(c.metadata.get("jupyter", {}).get("source_hidden") for c in cells)

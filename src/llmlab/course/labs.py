@@ -55,8 +55,10 @@ def task_card(task_id: str) -> None:
     """Show a task's title, kind, difficulty and minutes, with its two hints folded."""
     from IPython.display import display
 
+    from llmlab.course.opening import STYLE
+
     task = find(task_id)
-    display({"text/html": _card_html(task), "text/plain": _card_text(task)}, raw=True)
+    display({"text/html": STYLE + _card_html(task), "text/plain": _card_text(task)}, raw=True)
 
 
 def hint(task_id: str, number: int = 1) -> None:
@@ -123,7 +125,8 @@ def _labs() -> tuple[str, ...]:
 
 def _facts(task: Task) -> str:
     dots = "●" * task.difficulty + "○" * (3 - task.difficulty)
-    return f"{KINDS[task.kind]} · {DIFFICULTY[task.difficulty]} {dots} · about {task.minutes} minutes"
+    minutes = "1 minute" if task.minutes == 1 else f"{task.minutes} minutes"
+    return f"{KINDS[task.kind]} · {DIFFICULTY[task.difficulty]} {dots} · about {minutes}"
 
 
 def _card_text(task: Task) -> str:

@@ -60,7 +60,7 @@ predict(
     "00.temperature",
     "Softmax turns the scores 2, 1 and 0 into weights. All scores are divided by 10 first. What do the weights do?",
     {
-        "They become more equal": "Right: smaller differences between scores mean smaller ratios between weights. "
+        "They become more equal": "Smaller differences between scores mean smaller ratios between weights. "
         "Dividing by a number is what a temperature does, and what √d does in attention.",
         "They become more extreme": "That is what multiplying the scores does: the largest takes nearly everything.",
         "They stay as they are": "Only the order stays. Weights depend on differences of scores, and those shrink.",
@@ -315,6 +315,8 @@ def _recorded(read: Any) -> dict[str, Any]:
 def _cell(make: Any, name: str, source: str) -> NotebookNode:
     cell: NotebookNode = make(source)
     cell["id"] = name
+    if name == "predict":
+        cell["metadata"]["jupyter"] = {"source_hidden": True}  # the source names the answer
     return cell
 
 
