@@ -58,6 +58,15 @@ def check_attention(answer: Any) -> str:
             ),
         ],
     )
+    wide = torch.cat([v, v.flip(-1)], dim=-1)
+    expect_close(
+        call(answer, q, k, wide),
+        _right(q, k, wide),
+        "the output for values wider than the queries",
+        near_misses=[
+            ((raw / math.sqrt(16)).softmax(-1) @ wide, "the scale uses the width of the values; d is the queries'")
+        ],
+    )
     mask = torch.tensor([[1, 1, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]], dtype=torch.bool)[:, None, None, :]
     scores = raw / math.sqrt(8)
     expect_close(
@@ -203,6 +212,10 @@ def _variant(
     return attention
 
 
+def _scaled_by_values(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False) -> Any:
+    return _variant(divide=lambda d: math.sqrt(v.shape[-1]))(q, k, v, mask=mask, causal=causal)
+
+
 def _adds_infinity(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False) -> Any:
     """Adds log(mask): the output is mended with nan_to_num, but 0/0 still flows backwards into q and k."""
     import torch
@@ -223,6 +236,7 @@ def check_leaks(answer: Any) -> str:
         "a mask multiplied into the scores": _variant(times=True),
         "a triangle that lets every token see one token ahead": _variant(strict=-1),
         "a leak into the first token alone": _first_token_leaks,
+        "a leak from the second token to the first": _second_token_leaks,
         "a leak through the keys only": _leaks_through_keys,
     }
     as_causal = lambda f: lambda q, k, v: f(q, k, v, causal=True)  # noqa: E731
@@ -234,14 +248,20 @@ def check_leaks(answer: Any) -> str:
         torch.manual_seed(1)
         if not bool(call(answer, plain)):
             raise Wrong(
-                f"{name} is not found: change keys and values of later tokens, and compare every earlier output"
+                f"{name} is not found: change the key and the value of each token in turn, and compare every earlier output"
             )
-    return "finds six kinds of leak, and clears two right attentions"
+    return "finds seven kinds of leak, and clears two right attentions"
 
 
 def _first_token_leaks(q: Any, k: Any, v: Any) -> Any:
     out = _variant()(q, k, v, causal=True)
     out[:, :, 0] += 0.1 * v[:, :, -1]
+    return out
+
+
+def _second_token_leaks(q: Any, k: Any, v: Any) -> Any:
+    out = _variant()(q, k, v, causal=True)
+    out[:, :, 0] += 0.1 * (k + v)[:, :, 1]
     return out
 
 
@@ -389,6 +409,7 @@ TASKS = [
             wrong=[
                 Case("no scale", _variant(divide=lambda d: 1.0), "not divided by the root of d"),
                 Case("divided by d", _variant(divide=float), "not by its root"),
+                Case("divided by the values' width", _scaled_by_values, "width of the values"),
                 Case("softmax over queries", _variant(axis=-2), "over the queries"),
                 Case("inverted mask", _variant(inverted=True), "wrong way round"),
                 Case("after the softmax", _variant(after=True), "after the softmax"),
@@ -414,14 +435,15 @@ TASKS = [
         difficulty=2,
         minutes=8,
         hints=(
-            "Run the attention twice: once as it is, once with the last token's key and value changed.",
-            "All outputs but the last must be the same. Weights of zero are no proof: the denominator can leak too.",
+            "Run the attention twice: once as it is, once with one token's key and value changed.",
+            "Do it for every token: all outputs before it must stay. Weights of zero are no proof: the denominator leaks.",
         ),
         check=check_leaks,
         bank=Bank(
             wrong=[
                 Case("compares all positions", _leak_test(compare="all"), "said to leak"),
                 Case("compares the last only", _leak_test(compare="last"), "said to leak"),
+                Case("changes the last token only", _leak_test(), "second token to the first"),
                 Case("changes values only", _leak_test(change="v"), "not found"),
                 Case("changes keys only", _leak_test(change="k"), "not found"),
                 Case("skips the first token", _leak_test(compare="middle"), "first token"),
