@@ -1,8 +1,9 @@
 """``llmlab lock``: pin every package, for every system and Python that the course runs on.
 
 Needs ``uv`` (``pip install uv``), which resolves for systems other than its own. What torch's CUDA build adds on Linux
-is left out: torch names exact versions of those itself, and its CPU build wants none of them. No hashes are written,
-because the CPU and the CUDA build of the same torch have different ones.
+is left out: torch names exact versions of those itself, and its CPU build wants none of them. Triton alone is pinned,
+for the tests, which run the GPU kernels without a GPU. No hashes are written, because the CPU and the CUDA build of the
+same torch have different ones.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ __all__ = ["main", "pins"]
 #: What builds the course's own package and the two dependencies that come as source, without asking the network.
 BUILD = "hatchling\neditables\nsetuptools<81\nwheel\n"
 OF_CUDA = re.compile(r"(nvidia-|cuda-|triton==)")
+TEST_TRITON = re.compile(r"triton==")
 
 
-def pins(text: str) -> list[str]:
-    """The lines that pin a package, without comments and without what only a CUDA build of torch brings."""
+def pins(text: str, *, test: bool = False) -> list[str]:
+    """The lines that pin a package, without comments and without what only a CUDA build of torch brings.
+
+    Args:
+        test: keep triton, which the tests ask for by itself.
+    """
     lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "-")) and not OF_CUDA.match(line)]
+    lines = [line for line in lines if line and not line.startswith(("#", "-"))]
+    return [line for line in lines if not OF_CUDA.match(line) or (test and TEST_TRITON.match(line))]
 
 
 def main(argv: list[str]) -> int:
@@ -44,13 +51,13 @@ def main(argv: list[str]) -> int:
         build.write_text(BUILD)
         command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--no-config"]
         command += ["--no-header", "--no-annotate", "pyproject.toml", str(build)]
-        lab = _run(command, home)
+        lab = pins(_run(command, home))
         (home / "requirements.lock").write_text("\n".join(lab) + "\n")
-        test = _run([*command, "--extra", "test", "--constraint", "requirements.lock"], home)
+        test = pins(_run([*command, "--extra", "test", "--constraint", "requirements.lock"], home), test=True)
         (home / "requirements-test.lock").write_text("\n".join(line for line in test if line not in lab) + "\n")
     print(f"requirements.lock: {len(lab)} packages; requirements-test.lock: {len(test) - len(lab)} more")
     return 0
 
 
-def _run(command: list[str], home: Path) -> list[str]:
-    return pins(subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout)
+def _run(command: list[str], home: Path) -> str:
+    return subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout
