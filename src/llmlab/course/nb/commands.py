@@ -1,4 +1,4 @@
-"""``llmlab nb regen | check | labs | start``."""
+"""``llmlab nb regen | check | labs | start | mutate``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 __all__ = ["main"]
@@ -50,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     labs.add_argument("notebooks", **which)  # type: ignore[arg-type]
     labs.add_argument("--check", action="store_true", help="write nothing; exit 1 if a lab differs from its solution")
     labs.set_defaults(run=_labs)
+
+    mutate = commands.add_parser("mutate", help="plant small faults in a module and list those that nobody notices")
+    mutate.add_argument("module", help="a part of the package: attention, attention.tiled, course.nb")
+    mutate.add_argument("--tests", nargs="+", default=[], help="who shall notice (default: the tests of that part)")
+    mutate.add_argument("--most", type=int, default=60, help="so many, drawn at random (default 60; 0: all)")
+    mutate.add_argument("--seed", type=int, default=0, help="of the draw")
+    mutate.add_argument("--jobs", type=int, default=2, help="tests run side by side")
+    mutate.add_argument("--notebooks", action="store_true", help="ask them where no test notices (minutes)")
+    mutate.set_defaults(run=_mutate)
 
     start = commands.add_parser("start", help="write the start page from the course table")
     start.add_argument("--check", action="store_true", help="write nothing; exit 1 if it is out of step")
@@ -108,3 +118,13 @@ def _labs(args: argparse.Namespace, root: Path) -> int:
     for solution in choose(args.notebooks, root, ("solutions",)):
         print(write_lab(solution, root / "labs"), flush=True)
     return 0
+
+
+def _mutate(args: argparse.Namespace, root: Path) -> int:
+    from llmlab.course.mutate.run import Plan, mutate, report
+
+    plan = Plan(args.module, tuple(args.tests), args.most, args.seed, args.jobs, args.notebooks)
+    began = time.monotonic()
+    text, good = report(mutate(plan, root), began)
+    print(text)
+    return 0 if good else 1
