@@ -9,7 +9,8 @@ from torch import Tensor
 
 from llmlab.attention import attention
 
-BACKENDS = ("naive", "tiled", "sdpa")
+BACKENDS = ("naive", "tiled", "sdpa")  # with gradients and on every machine
+FORWARD = (*BACKENDS, "flex")  # flex has no gradients on the CPU; triton's cases run in processes of their own
 # (queries, keys): ragged both ways, one, none.
 SHAPES = ((113, 203), (203, 113), (64, 64), (1, 1), (1, 37), (37, 1), (5, 0), (0, 5), (0, 0))
 
@@ -32,23 +33,28 @@ def make(
     return tuple(torch.randn(s, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes)
 
 
-def may_look(i: int, j: int, queries: int, keys: int, *, causal: bool, window: int | None) -> bool:
+def may_look(
+    i: int, j: int, queries: int, keys: int, *, causal: bool = False, window: int | None = None, sinks: int = 0
+) -> bool:
     """The contract's sentence about positions, said once more in plain Python."""
     position = i + keys - queries
-    if causal:
-        return j <= position and (window is None or j > position - window)
-    return window is None or abs(position - j) < window
+    if causal and j > position:
+        return False
+    return window is None or abs(position - j) < window or j in range(sinks)
 
 
 def oracle(
-    q: Tensor, k: Tensor, v: Tensor, *, causal=False, window=None, mask=None, scale=None
+    q: Tensor, k: Tensor, v: Tensor, *, causal=False, window=None, sinks=0, mask=None, scale=None
 ) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exp row by row: each query sees a list of keys, and only those enter a softmax. No -inf, no mask."""
     (batch, heads, queries, d), (kv_heads, keys) = q.shape, k.shape[1:3]
     scale = d**-0.5 if scale is None else scale
     bias = torch.zeros(batch, heads, queries, keys, dtype=q.dtype)
     allowed = torch.tensor(
-        [[may_look(i, j, queries, keys, causal=causal, window=window) for j in range(keys)] for i in range(queries)]
+        [
+            [may_look(i, j, queries, keys, causal=causal, window=window, sinks=sinks) for j in range(keys)]
+            for i in range(queries)
+        ]
     )
     allowed = allowed.reshape(queries, keys).bool().expand(batch, heads, queries, keys)
     if mask is not None and mask.dtype == torch.bool:
@@ -84,6 +90,9 @@ def options(name: str, queries: int, keys: int, batch: int = 2, heads: int = 4) 
         "window": {"window": 9},
         "causal window": {"causal": True, "window": 9},
         "own position": {"causal": True, "window": 1},
+        "window sinks": {"window": 4, "sinks": 3},
+        "causal window sinks": {"causal": True, "window": 3, "sinks": 2},
+        "causal window sinks mask": {"causal": True, "window": 5, "sinks": 4, "mask": rough},
         "padding": {"mask": padding},
         "causal padding": {"causal": True, "mask": padding},
         "mask": {"mask": rough},
@@ -96,7 +105,8 @@ def options(name: str, queries: int, keys: int, batch: int = 2, heads: int = 4) 
 
 
 OPTIONS = (
-    "full", "causal", "window", "causal window", "own position", "padding", "causal padding", "mask", "causal window mask", "bias", "bias window",
+    "full", "causal", "window", "causal window", "own position", "window sinks", "causal window sinks",
+    "causal window sinks mask", "padding", "causal padding", "mask", "causal window mask", "bias", "bias window",
     "bias of -inf", "scale",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import torch
 from attention_cases import may_look
 
 from llmlab.attention import allowed_mask, causal_mask, padding_mask, window_mask
-from llmlab.attention.masks import all_visible, key_range
+from llmlab.attention.masks import all_visible, key_ranges
 
 
 def draw(mask: torch.Tensor) -> list[str]:
@@ -30,6 +30,13 @@ def test_window():
     assert draw(window_mask(3, 3, 1)) == ["x..", ".x.", "..x"]
 
 
+def test_sinks_stay_in_sight_but_never_from_the_future():
+    assert draw(window_mask(5, 5, 2, causal=True, sinks=1)) == ["x....", "xx...", "xxx..", "x.xx.", "x..xx"]
+    assert draw(window_mask(5, 5, 1, causal=True, sinks=3)) == ["x....", "xx...", "xxx..", "xxxx.", "xxx.x"]
+    assert draw(window_mask(2, 5, 1, sinks=2)) == ["xx.x.", "xx..x"]
+    assert draw(window_mask(4, 2, 1, causal=True, sinks=9)) == ["..", "..", "x.", "xx"]
+
+
 def test_padding():
     lengths = torch.tensor([2, 0, 3])
     assert draw(padding_mask(lengths, 3)[:, 0, 0]) == ["xx.", "...", "xxx"]
@@ -46,24 +53,17 @@ def test_allowed_joins_by_and_and_leaves_a_bias_alone():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("window", [None, 1, 3, 8])
-def test_what_tiles_may_skip_and_need_not_mask(causal, window):
+@pytest.mark.parametrize("window, sinks", [(None, 0), (1, 0), (3, 0), (8, 0), (1, 2), (3, 1), (3, 20)])
+def test_what_tiles_may_skip_and_need_not_mask(causal, window, sinks):
+    rule = {"causal": causal, "window": window, "sinks": sinks}
     for queries, keys in itertools.product((1, 4, 7), (0, 1, 5, 9)):
         for i, last in itertools.combinations_with_replacement(range(queries), 2):
-            seen = [
-                j
-                for j in range(keys)
-                if any(may_look(r, j, queries, keys, causal=causal, window=window) for r in range(i, last + 1))
-            ]
-            start, stop = key_range(i + keys - queries, last + keys - queries, keys, causal=causal, window=window)
-            assert list(range(start, stop)) == seen, "the range is not exactly the keys that some query sees"
+            seen = [j for j in range(keys) if any(may_look(r, j, queries, keys, **rule) for r in range(i, last + 1))]
+            first, stop = i + keys - queries, last + keys - queries
+            ranges = key_ranges(first, stop, keys, **rule)
+            found = [j for a, b in ranges for j in range(a, b)]
+            assert found == seen, "the ranges are not exactly the keys that some query sees"
+            assert all(before[1] < after[0] for before, after in itertools.pairwise(ranges)), "two ranges that touch"
             for a, b in itertools.combinations(range(keys + 1), 2):
-                everyone = all(
-                    may_look(r, j, queries, keys, causal=causal, window=window)
-                    for r in range(i, last + 1)
-                    for j in range(a, b)
-                )
-                assert (
-                    all_visible(i + keys - queries, last + keys - queries, slice(a, b), causal=causal, window=window)
-                    == everyone
-                )
+                everyone = all(may_look(r, j, queries, keys, **rule) for r in range(i, last + 1) for j in range(a, b))
+                assert all_visible(first, stop, slice(a, b), **rule) == everyone

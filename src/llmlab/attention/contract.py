@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["BackendError", "Call", "checked"]
+__all__ = ["BackendError", "Call", "autocast", "checked"]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -27,6 +27,7 @@ class Call:
     v: Float[Tensor, "batch kv_heads keys d_value"]
     causal: bool
     window: int | None
+    sinks: int
     mask: Tensor | None
     scale: float
     dropout_p: float
@@ -34,7 +35,15 @@ class Call:
 
     def options(self) -> dict[str, object]:
         """The keyword arguments that every backend's function takes."""
-        return {name: getattr(self, name) for name in ("causal", "window", "mask", "scale", "dropout_p")}
+        return {name: getattr(self, name) for name in ("causal", "window", "sinks", "mask", "scale", "dropout_p")}
+
+
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """What torch's own autocast does before attention: everything but float64 to the autocast dtype. Else unchanged."""
+    if not all(isinstance(x, Tensor) for x in tensors) or not torch.is_autocast_enabled(tensors[0].device.type):
+        return tensors
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
 
 
 def checked(
@@ -44,6 +53,7 @@ def checked(
     *,
     causal: bool,
     window: int | None,
+    sinks: int,
     mask: Tensor | None,
     scale: float | None,
     enable_gqa: bool,
@@ -57,6 +67,22 @@ def checked(
     """
     _check_tensors(q, k, v)
     _check_shapes(q, k, v, enable_gqa)
+    _check_rules(causal=causal, window=window, sinks=sinks, enable_gqa=enable_gqa, return_lse=return_lse)
+    return Call(
+        q,
+        k,
+        v,
+        causal,
+        window,
+        sinks,
+        _checked_mask(mask, q, k),
+        1 / math.sqrt(q.shape[-1]) if scale is None else _checked_number("scale", scale),
+        _checked_probability(dropout_p),
+        return_lse,
+    )
+
+
+def _check_rules(*, causal: bool, window: int | None, sinks: int, enable_gqa: bool, return_lse: bool) -> None:
     for name, flag in (("causal", causal), ("enable_gqa", enable_gqa), ("return_lse", return_lse)):
         if not isinstance(flag, bool):
             raise TypeError(f"{name}={flag!r}: expected True or False")
@@ -64,17 +90,14 @@ def checked(
         raise TypeError(f"window={window!r}: expected a whole number of keys, or None for no window")
     if window is not None and window < 1:
         raise ValueError(f"window={window}: expected 1 or more keys (1 = only its own position), or None for no window")
-    return Call(
-        q,
-        k,
-        v,
-        causal,
-        window,
-        _checked_mask(mask, q, k),
-        1 / math.sqrt(q.shape[-1]) if scale is None else _checked_number("scale", scale),
-        _checked_probability(dropout_p),
-        return_lse,
-    )
+    if isinstance(sinks, bool) or not isinstance(sinks, int):
+        raise TypeError(f"sinks={sinks!r}: expected a whole number of keys, 0 for none")
+    if sinks < 0:
+        raise ValueError(f"sinks={sinks}: expected 0 or more keys that every window keeps in sight")
+    if sinks and window is None:
+        raise ValueError(
+            f"sinks={sinks} without a window: every key is in sight already; give window=, or leave sinks=0"
+        )
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:

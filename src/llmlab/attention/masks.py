@@ -13,62 +13,82 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-__all__ = ["all_visible", "allowed_mask", "causal_mask", "key_range", "padding_mask", "visible", "window_mask"]
+__all__ = ["all_visible", "allowed_mask", "causal_mask", "key_ranges", "padding_mask", "visible", "window_mask"]
 
 
 def visible(
-    query_positions: Int[Tensor, " queries"], key_positions: Int[Tensor, " keys"], causal: bool, window: int | None
+    query_positions: Int[Tensor, " queries"],
+    key_positions: Int[Tensor, " keys"],
+    causal: bool,
+    window: int | None,
+    sinks: int = 0,
 ) -> Bool[Tensor, "queries keys"]:
-    """The band rule, for any set of positions: at or before the query when ``causal``, and nearer than ``window``."""
+    """The rule of positions: nearer than ``window``, or among the first ``sinks`` keys; when ``causal``, not later.
+
+    Source of the sinks: StreamingLLM (Xiao et al. 2023, arXiv:2309.17453, section 3.2), which keeps the first four.
+    """
     i, j = query_positions[:, None], key_positions[None, :]
     allowed = torch.ones(len(i), j.shape[1], dtype=torch.bool, device=i.device)
+    if window is not None:
+        allowed &= ((j > i - window) & (j < i + window)) | (j < sinks)
     if causal:
         allowed &= j <= i
-    if window is not None:
-        allowed &= j > i - window
-        if not causal:
-            allowed &= j < i + window
     return allowed
 
 
-def key_range(first: int, last: int, keys: int, *, causal: bool, window: int | None) -> tuple[int, int]:
-    """``(start, stop)`` of the keys that some query at positions ``first`` .. ``last`` may see."""
-    start = 0 if window is None else first - window + 1
-    stop = keys
-    if causal:
-        stop = last + 1
-    elif window is not None:
-        stop = last + window
-    start = min(max(start, 0), keys)
-    return start, max(start, min(stop, keys))
+def key_ranges(
+    first: int, last: int, keys: int, *, causal: bool, window: int | None, sinks: int = 0
+) -> list[tuple[int, int]]:
+    """``(start, stop)`` of the keys that some query at positions ``first`` .. ``last`` may see: the sinks, the band.
+
+    One range where the two touch, none where nothing is seen.
+    """
+    end = max(0, min(keys, last + 1 if causal else keys))  # causal: nothing behind the last query
+    if window is None:
+        ranges = [(0, end)]
+    else:
+        start, stop, sinks = max(0, first - window + 1), min(end, last + window), min(sinks, end)
+        ranges = [(0, max(sinks, stop))] if start <= sinks else [(0, sinks), (start, stop)]
+    return [(start, stop) for start, stop in ranges if start < stop]
 
 
-def all_visible(first: int, last: int, keys: slice, *, causal: bool, window: int | None) -> bool:
+def all_visible(first: int, last: int, keys: slice, *, causal: bool, window: int | None, sinks: int = 0) -> bool:
     """Whether all queries at positions ``first`` .. ``last`` may see all of ``keys``, so that no mask is needed."""
     if causal and keys.stop - 1 > first:
         return False
-    return window is None or (last - keys.start < window and keys.stop - 1 - first < window)
+    start = max(keys.start, sinks)  # the sinks need no window
+    return window is None or start >= keys.stop or (last - start < window and keys.stop - 1 - first < window)
 
 
-def _band(queries: int, keys: int, causal: bool, window: int | None, device: torch.device | str | None) -> Tensor:
+def _band(
+    queries: int, keys: int, *, causal: bool, window: int | None, sinks: int, device: torch.device | str | None
+) -> Tensor:
     query_positions = torch.arange(queries, device=device) + (keys - queries)
-    return visible(query_positions, torch.arange(keys, device=device), causal, window)
+    return visible(query_positions, torch.arange(keys, device=device), causal, window, sinks)
 
 
 def causal_mask(queries: int, keys: int, device: torch.device | str | None = None) -> Bool[Tensor, "queries keys"]:
     """A query sees the keys up to its own position (bottom-right aligned)."""
-    return _band(queries, keys, True, None, device)
+    return _band(queries, keys, causal=True, window=None, sinks=0, device=device)
 
 
 def window_mask(
-    queries: int, keys: int, window: int, causal: bool = False, device: torch.device | str | None = None
+    queries: int,
+    keys: int,
+    window: int,
+    causal: bool = False,
+    *,
+    sinks: int = 0,
+    device: torch.device | str | None = None,
 ) -> Bool[Tensor, "queries keys"]:
     """A query sees its last ``window`` keys, itself included, when ``causal``; else all keys with |i - j| < window.
+
+    The first ``sinks`` keys stay in sight of all of them.
 
     Sources: Mistral 7B (Jiang et al. 2023, arXiv:2310.06825, section 2) for the causal one; Longformer (Beltagy et al.
     2020, arXiv:2004.05150, section 3.1) for the other, where w counts both sides together.
     """
-    return _band(queries, keys, causal, window, device)
+    return _band(queries, keys, causal=causal, window=window, sinks=sinks, device=device)
 
 
 def padding_mask(
@@ -88,6 +108,7 @@ def allowed_mask(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     device: torch.device | str | None = None,
 ) -> Bool[Tensor, "*broadcastable"] | None:
@@ -97,6 +118,6 @@ def allowed_mask(
     """
     allowed = mask if mask is not None and mask.dtype == torch.bool else None
     if causal or window is not None:
-        band = _band(queries, keys, causal, window, device)
+        band = _band(queries, keys, causal=causal, window=window, sinks=sinks, device=device)
         allowed = band if allowed is None else allowed & band
     return allowed

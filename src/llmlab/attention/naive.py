@@ -26,12 +26,13 @@ def naive_attention(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
 ) -> tuple[Float[Tensor, "batch heads queries d_value"], Float[Tensor, "batch heads queries"]]:
     """The output and the log-sum-exp of each row of scores. Time O(queries keys d), memory O(queries keys) per head."""
-    scores = naive_scores(q, k, causal=causal, window=window, mask=mask, scale=scale)
+    scores = naive_scores(q, k, causal=causal, window=window, sinks=sinks, mask=mask, scale=scale)
     weights, lse = softmax(scores)
     weights = dropout(weights, dropout_p)
     v = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
@@ -45,6 +46,7 @@ def naive_scores(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
@@ -55,7 +57,7 @@ def naive_scores(
     scores = q.to(exact) @ k.to(exact).mT * (d**-0.5 if scale is None else scale)
     if mask is not None and mask.dtype != torch.bool:
         scores = scores + mask
-    allowed = allowed_mask(queries, keys, causal=causal, window=window, mask=mask, device=q.device)
+    allowed = allowed_mask(queries, keys, causal=causal, window=window, sinks=sinks, mask=mask, device=q.device)
     return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
 
 

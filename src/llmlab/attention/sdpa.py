@@ -33,6 +33,15 @@ def needs_mask(queries: int, keys: int, causal: bool, window: int | None) -> boo
     return causal and queries not in (1, keys)  # one query is the last one and sees every key
 
 
+def writes_table(call: Call) -> bool:
+    """Whether a queries x keys mask would have to be written for this call that the caller did not bring."""
+    queries, keys = call.q.shape[2], call.k.shape[2]
+    if call.mask is None:
+        return needs_mask(queries, keys, call.causal, call.window)
+    brought = call.mask.ndim >= 2 and call.mask.shape[-2] != 1
+    return not brought and queries > 1 and (call.causal or call.window is not None)
+
+
 def sdpa_attention(
     q: Float[Tensor, "batch heads queries d"],
     k: Float[Tensor, "batch kv_heads keys d"],
@@ -40,6 +49,7 @@ def sdpa_attention(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
@@ -50,7 +60,7 @@ def sdpa_attention(
     # torch's is_causal multiplies its -inf by the scale afterwards: 0 or below gives NaN (2.13, CPU). A mask does not.
     refused = flag and scale is not None and scale <= 0
     if mask is not None or refused or needs_mask(queries, keys, causal, window):
-        allowed = allowed_mask(queries, keys, causal=causal, window=window, mask=mask, device=q.device)
+        allowed = allowed_mask(queries, keys, causal=causal, window=window, sinks=sinks, mask=mask, device=q.device)
         if mask is None or mask.dtype == torch.bool:
             mask = allowed
         elif allowed is not None:

@@ -39,7 +39,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmlab.attention.masks import all_visible, key_range, visible
+from llmlab.attention.masks import all_visible, key_ranges, visible
 
 __all__ = ["tiled_attention"]
 
@@ -56,6 +56,7 @@ def tiled_attention(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
     dropout_p: float = 0.0,
@@ -66,7 +67,7 @@ def tiled_attention(
         mask = mask[(None,) * (4 - mask.ndim)]
     # One number from torch's generator decides the dropout of every tile, so that the backward can draw it again.
     seed = int(torch.randint(2**62, ())) if dropout_p else 0
-    output, lse = _Tiled.apply(q, k, v, mask, Rules(causal, window, scale, dropout_p, seed))
+    output, lse = _Tiled.apply(q, k, v, mask, Rules(causal, window, sinks, scale, dropout_p, seed))
     return output, lse
 
 
@@ -75,9 +76,14 @@ class Rules(NamedTuple):
 
     causal: bool
     window: int | None
+    sinks: int
     scale: float
     dropout_p: float
     seed: int
+
+    def band(self) -> dict[str, Any]:
+        """The rules of positions, as the functions of ``masks`` take them."""
+        return {"causal": self.causal, "window": self.window, "sinks": self.sinks}
 
 
 class Rows(NamedTuple):
@@ -102,7 +108,7 @@ class Table:
         self.dtype = torch.promote_types(q.dtype, torch.float32)  # half precision is summed in float32
         shape = (self.batch, self.kv_heads, self.group, self.queries, self.keys)
         self.mask = None if mask is None else self.split(mask).expand(shape)
-        self.bands: dict[tuple[int, int, int], Tensor] = {}
+        self.bands: dict[tuple[int, int, int, int], Tensor] = {}
         self.generator = torch.Generator(q.device).manual_seed(rules.seed)
 
     def split(self, x: Tensor) -> Tensor:
@@ -128,10 +134,10 @@ class Table:
         return rows.queries.start + offset, rows.queries.stop - 1 + offset
 
     def tiles(self, rows: Rows) -> Iterator[slice]:
-        """The tiles of keys that some query of ``rows`` may see; a tile outside the band is never touched."""
-        start, stop = key_range(*self.positions(rows), self.keys, causal=self.rules.causal, window=self.rules.window)
-        for j in range(start, stop, TILE_KEYS):
-            yield slice(j, min(j + TILE_KEYS, stop))
+        """The tiles of keys that some query of ``rows`` may see; what is neither sink nor band is never touched."""
+        for start, stop in key_ranges(*self.positions(rows), self.keys, **self.rules.band()):
+            for j in range(start, stop, TILE_KEYS):
+                yield slice(j, min(j + TILE_KEYS, stop))
 
     def scores(self, q_rows: Tensor, k_tile: Tensor, rows: Rows, tile: slice) -> Tensor:
         """One tile: the products, the bias, then -inf where a key is forbidden. ``q_rows`` is scaled already."""
@@ -141,17 +147,17 @@ class Table:
             part = self.mask[rows.batch, rows.heads, :, rows.queries, tile]
             grid.masked_fill_(~part, -torch.inf) if part.dtype == torch.bool else grid.add_(part)
         first, last = self.positions(rows)
-        if not all_visible(first, last, tile, causal=self.rules.causal, window=self.rules.window):
+        if not all_visible(first, last, tile, **self.rules.band()):
             grid.masked_fill_(self.hidden(first, last, tile), -torch.inf)
         return scores
 
     def hidden(self, first: int, last: int, tile: slice) -> Bool[Tensor, "rows columns"]:
-        """What causal and window forbid in a tile on their edge. Only the distance matters, so few are ever made."""
-        key = first - tile.start, last - first, tile.stop - tile.start
+        """What causal and window forbid in a tile on their edge. Only distances matter, so few are ever made."""
+        key = first - tile.start, last - first, tile.stop - tile.start, max(0, self.rules.sinks - tile.start)
         if key not in self.bands:
             i = torch.arange(first, last + 1, device=self.device)
             j = torch.arange(tile.start, tile.stop, device=self.device)
-            self.bands[key] = ~visible(i, j, self.rules.causal, self.rules.window)
+            self.bands[key] = ~visible(i, j, **self.rules.band())
         return self.bands[key]
 
     def keep(self, weights: Tensor) -> Tensor:
