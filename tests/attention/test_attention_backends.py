@@ -6,12 +6,12 @@ import itertools
 
 import pytest
 import torch
-from attention_cases import BACKENDS, OPTIONS, SHAPES, gradients, make, may_look, options, oracle, run
+from attention_cases import BACKENDS, FORWARD, OPTIONS, SHAPES, gradients, make, may_look, options, oracle, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmlab.attention import attention, attention_weights, tiled
+from llmlab.attention import BackendError, attention, attention_backends, attention_weights, flex, tiled
 
 torch.set_num_threads(1)
 
@@ -46,6 +46,7 @@ def test_backends_equal_the_oracle(name, kv_heads, monkeypatch):
         expected = (output, *gradients(output, inputs))
         for backend in BACKENDS:
             assert_equal(run(backend, q, k, v, **chosen), expected)
+        assert_equal((attention(q, k, v, backend="flex", enable_gqa=True, **chosen),), expected)
         with monkeypatch.context() as patch:
             patch.setattr(tiled, "TILE", 48)
             patch.setattr(tiled, "TILE_KEYS", 4)
@@ -62,12 +63,13 @@ def test_backends_equal_each_other_on_long_ragged_shapes(shape, name, monkeypatc
         patch.setattr(tiled, "TILE", 1024)
         patch.setattr(tiled, "TILE_KEYS", 50)
         assert_equal(run("tiled", q, k, v, **chosen), results["tiled"])
-    for a, b in itertools.combinations(BACKENDS, 2):
+    results["flex"] = (attention(q, k, v, backend="flex", enable_gqa=True, **chosen),)
+    for a, b in itertools.combinations(FORWARD, 2):
         assert_equal(results[a], results[b])
 
 
 @pytest.mark.parametrize("backend", ["naive", "tiled"])
-@pytest.mark.parametrize("name", ["full", "causal window", "mask", "bias of -inf"])
+@pytest.mark.parametrize("name", ["full", "causal window", "causal window sinks", "mask", "bias of -inf"])
 def test_lse_and_its_gradient(backend, name, tile_size):
     q, k, v = make(11, 40, kv_heads=2)
     chosen = options(name, 11, 40)
@@ -102,6 +104,7 @@ def test_a_row_that_sees_no_key_is_zero_and_gives_zero_gradients(backend, kind, 
         "window": {"window": 2},  # the first query stands at position -2, two before the first key
         "no keys": {},
     }[kind]
+    assert (attention(q, k, v, backend="flex", **chosen)[:, :, dark] == 0).all()
     output, dq, dk, dv = run(backend, q, k, v, **chosen)
     for x in (output, dq):
         assert (x[:, :, dark] == 0).all(), "a dark row is not exactly zero"
@@ -152,7 +155,7 @@ def test_gradient_of_a_broadcast_bias(shape, monkeypatch):
 # torch's own error happens to be zero: the result rounded once, and, for a gradient, its two terms do . v and do . o, whose
 # difference may be exactly zero, each rounded once in float32.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", ["full", "causal", "causal window", "padding", "bias"])
+@pytest.mark.parametrize("name", ["full", "causal", "causal window", "causal window sinks", "padding", "bias"])
 @pytest.mark.parametrize("shape", [(113, 203), (203, 113), (1, 203), (9, 1)], ids=str)
 def test_error_is_at_most_twice_torchs_own(shape, name, dtype, monkeypatch):
     monkeypatch.setattr(tiled, "TILE", 2048)
@@ -160,13 +163,8 @@ def test_error_is_at_most_twice_torchs_own(shape, name, dtype, monkeypatch):
     chosen = options(name, *shape, batch=1, heads=2)
     chosen["mask"] = mask = chosen["mask"].to(dtype) if name == "bias" else chosen.get("mask")
     exact_chosen = chosen | {"mask": mask.double() if name == "bias" else mask}
-    band = [
-        [
-            may_look(i, j, *shape, causal=chosen.get("causal", False), window=chosen.get("window"))
-            for j in range(shape[1])
-        ]
-        for i in range(shape[0])
-    ]
+    rule = {key: value for key, value in chosen.items() if key in ("causal", "window", "sinks")}
+    band = [[may_look(i, j, *shape, **rule) for j in range(shape[1])] for i in range(shape[0])]
     added = torch.zeros(shape, dtype=dtype).masked_fill(~torch.tensor(band), -torch.inf)
     if mask is not None:
         added = added + (
@@ -245,6 +243,7 @@ def test_a_scale_of_zero_or_below(backend, scale):
     output, _ = oracle(q, k, v, causal=True, scale=scale)
     expected = (output, *gradients(output, (q, k, v)))
     assert_equal(run(backend, q, k, v, causal=True, scale=scale), expected)
+    assert_equal((attention(q, k, v, causal=True, scale=scale, backend="flex"),), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -281,12 +280,82 @@ def test_dropout(backend, tile_size):
     assert not torch.equal(once(v), attention(q, k, v, dropout_p=0.3, causal=True, enable_gqa=True, backend=backend))
 
 
+# Uncompiled, flex holds the table of scores and rounds it to half precision; what it is for is the compiled kernel.
+COMPILED = (torch.float32, {"causal": True}), (torch.float32, {"causal": True, "window": 90, "sinks": 3}), (torch.float32, {}), (torch.bfloat16, {"causal": True})  # fmt: skip
+
+
+@pytest.mark.slow
+def test_flex_compiled():
+    """Right in single and half precision, and compiled once, or twice, but not for each length and rule."""
+    if (reason := flex.uncompiled_because(torch.zeros(1), None)) is not None:
+        pytest.skip(f"flex is not compiled here: {reason}")
+    counters = torch._dynamo.utils.counters["stats"]
+    before = counters["unique_graphs"]
+    for dtype, rule in COMPILED:
+        for queries, keys in ((150, 280), (300, 300), (277, 290), (257, 400), (310, 310)):
+            q, k, v = (x.detach() for x in make(queries, keys, kv_heads=2, d=32, d_value=32, dtype=dtype))
+            exact = attention(q.double(), k.double(), v.double(), backend="naive", enable_gqa=True, **rule)
+            found = attention(q, k, v, backend="flex", enable_gqa=True, **rule)
+            own = attention(q, k, v, backend="sdpa", enable_gqa=True, **rule)
+            assert found.dtype == dtype and torch.isfinite(found).all()
+            error, torchs = ((x.double() - exact).abs().max().item() for x in (found, own))
+            assert error <= 2 * torchs + torch.finfo(dtype).eps, (
+                f"{dtype} {rule}: {error:.1e}, torch's own {torchs:.1e}"
+            )
+    made = counters["unique_graphs"] - before
+    assert made <= 4, f"compiled {made} times for twenty calls in two dtypes"
+
+
+def test_flex_says_what_it_cannot(monkeypatch):
+    q, k, v = make(5, 7)
+    with pytest.raises(BackendError, match="no backward on the CPU; take backend='tiled' or 'sdpa'"):
+        attention(q, k, v, backend="flex").sum().backward()
+    bias = torch.zeros(5, 7, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(BackendError, match="no backward on the CPU"):
+        attention(q.detach(), k.detach(), v.detach(), mask=bias, backend="flex").sum().backward()
+    with pytest.raises(BackendError, match="'flex' cannot do this: .*does not return the log-sum-exp on the CPU"):
+        attention(q, k, v, backend="flex", return_lse=True)
+    with pytest.raises(BackendError, match="'flex' cannot do this: .*has no dropout, and dropout_p=0.1"):
+        attention(q, k, v, backend="flex", dropout_p=0.1)
+
+    def reason(*tensors):
+        return next(row.reason for row in attention_backends(*tensors) if row.name == "flex")
+
+    assert "not compiled (its compiled kernels have no float64): memory quadratic" in reason(q, k, v)
+    single = [x.float() for x in (q, k, v)]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "C++ that does not compile for a mask" in next(
+        row.reason for row in attention_backends(*single, mask=torch.ones(5, 7) > 0) if row.name == "flex"
+    )
+    assert "not compiled (there is no C++ compiler (no-such-compiler) to compile it with)" in reason(*single)
+    expected = attention(*single, backend="naive")
+    torch.testing.assert_close(attention(*single, backend="flex"), expected)  # and it runs all the same
+
+
+def test_flex_visits_no_block_outside_the_rule():
+    def visited(queries, keys, **rule):
+        rule = {"causal": False, "window": None, "sinks": 0, "masked": False} | rule
+        edge, _, whole, _ = flex._blocks(queries, keys, device=torch.device("cpu"), **rule)
+        return int(edge.sum()), int(whole.sum())
+
+    assert visited(1024, 1024) == (0, 64)
+    assert visited(1024, 1024, causal=True) == (8, 28)
+    assert visited(1024, 1024, masked=True) == (64, 0)
+    assert visited(1000, 1000) == (8, 56)  # the last block of keys is not whole
+    assert visited(1024, 1024, causal=True, window=128) == (15, 0)
+    assert visited(1024, 1024, causal=True, window=128, sinks=4) == (21, 0)
+    assert visited(1, 1024, causal=True) == (0, 8)
+    assert visited(512, 256, causal=True) == (2, 1)
+
+
 def test_attention_weights_are_what_attention_uses():
     q, k, v = make(9, 14, kv_heads=2)
-    weights = attention_weights(q, k, causal=True, window=4, enable_gqa=True)
+    weights = attention_weights(q, k, causal=True, window=4, sinks=2, enable_gqa=True)
     assert weights.shape == (2, 4, 9, 14)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 9, dtype=torch.float64))
-    assert_equal((weights @ v.repeat_interleave(2, 1),), (attention(q, k, v, causal=True, window=4, enable_gqa=True),))
+    assert (weights[:, :, -1] > 0).nonzero()[:, -1].unique().tolist() == [0, 1, 10, 11, 12, 13]
+    output = attention(q, k, v, causal=True, window=4, sinks=2, enable_gqa=True)
+    assert_equal((weights @ v.repeat_interleave(2, 1),), (output,))
     assert attention_weights(q.bfloat16(), k.bfloat16(), enable_gqa=True).dtype == torch.float32
 
 
@@ -347,6 +416,7 @@ def test_tiled_touches_no_tile_outside_a_causal_window(monkeypatch):
         ({}, 256 * 256),
         ({"causal": True}, 256 * (256 + 16 + 16) // 2),
         ({"causal": True, "window": 32}, 256 * (32 + 16)),
+        ({"causal": True, "window": 32, "sinks": 4}, 256 * (32 + 16 + 4)),
     ):
         touched.clear()
         attention(q, k, v, backend="tiled", **chosen)
@@ -375,9 +445,12 @@ def test_any_call_agrees_with_the_oracle(data):
     chosen = {
         "causal": data.draw(st.booleans()),
         "window": data.draw(st.none() | st.integers(1, 30)),
+        "sinks": 0,
         "scale": data.draw(st.none() | st.floats(-2, 2)),
         "mask": None,
     }
+    if chosen["window"] is not None:
+        chosen["sinks"] = data.draw(st.integers(0, 8))
     shape = tuple(data.draw(st.sampled_from([1, size])) for size in (batch, heads, queries, keys))
     kind = data.draw(st.sampled_from(["none", "bool", "bias"]))
     if kind == "bool":
@@ -391,3 +464,5 @@ def test_any_call_agrees_with_the_oracle(data):
         patch.setattr(tiled, "TILE_KEYS", data.draw(st.sampled_from([1, 3, 7, 64])))
         for backend in BACKENDS:
             assert_equal(run(backend, q, k, v, **chosen), expected, tolerance=1e-10)
+        found = attention(q, k, v, backend="flex", enable_gqa=True, **chosen)
+        assert_equal((found,), expected, tolerance=1e-10)

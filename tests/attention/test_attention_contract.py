@@ -18,6 +18,7 @@ from llmlab.attention import (
     attention_backends,
     attention_weights,
     explain_choice,
+    flex,
     masks,
     naive,
     sdpa,
@@ -57,6 +58,10 @@ BAD = {
     "window as a flag": (qkv(window=True), TypeError, "window=True: expected a whole number of keys"),
     "negative window": (qkv(window=-1), ValueError, "window=-1: expected 1 or more keys"),
     "empty window": (qkv(window=0), ValueError, "window=0: expected 1 or more keys"),
+    "sinks of a half": (qkv(window=2, sinks=1.5), TypeError, "sinks=1.5: expected a whole number of keys"),
+    "sinks as a flag": (qkv(window=2, sinks=True), TypeError, "sinks=True: expected a whole number of keys"),
+    "negative sinks": (qkv(window=2, sinks=-1), ValueError, "sinks=-1: expected 0 or more keys"),
+    "sinks without a window": (qkv(sinks=4), ValueError, "sinks=4 without a window: every key is in sight already"),
     "mask as a list": (qkv(mask=[True]), TypeError, "mask is a list: expected a torch.Tensor"),
     "mask of integers": (qkv(mask=ones(5, 7, dtype=torch.int64)), TypeError, r"mask has dtype torch.int64.*mask.bool\(\)"),
     "mask of another float": (qkv(mask=ones(5, 7, dtype=torch.float64)), TypeError, "mask has dtype torch.float64: expected torch.bool .*torch.float32"),
@@ -102,7 +107,8 @@ def test_a_named_backend_that_cannot_says_why():
     ):
         attention(**qkv(return_lse=True), backend="sdpa")
     with pytest.raises(
-        BackendError, match="backend='flash' is unknown: expected 'auto' or one of 'sdpa', 'tiled', 'naive'"
+        BackendError,
+        match="backend='flash' is unknown: expected 'auto' or one of 'sdpa', 'tiled', 'naive', 'flex', 'triton'",
     ):
         attention(**qkv(), backend="flash")
 
@@ -141,11 +147,46 @@ def test_auto_takes_what_it_says(monkeypatch):
     assert "skips the keys outside a window of 64" in explain_choice(**long, window=64)
 
 
+def test_triton_is_never_chosen_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(room.triton, "_unavailable", lambda q: None)  # as if interpreted
+    assert chosen(**qkv(return_lse=True)) == "tiled" and chosen(**qkv(window=2)) == "sdpa"
+    assert attention_backends(**qkv())[-1].can_run
+
+
+def test_auto_on_a_gpu(monkeypatch):
+    """What it takes there, asked of tensors that only say they are on a GPU."""
+    from torch._subclasses import FakeTensorMode
+
+    def ask(time=1024, keys=None, dtype=torch.bfloat16, **arguments):
+        with FakeTensorMode():
+            tensors = {name: torch.empty(2, 4, keys or time, 64, dtype=dtype, device="cuda") for name in "kv"}
+            tensors["q"] = torch.empty(2, 4, time, 64, dtype=dtype, device="cuda")
+            if arguments.pop("padded", False):
+                arguments["mask"] = torch.empty(2, 1, 1, keys or time, dtype=torch.bool, device="cuda")
+            return chosen(**tensors, **arguments), explain_choice(**tensors, **arguments)
+
+    monkeypatch.setattr(room.triton, "_unavailable", lambda q: None)
+    assert ask()[0] == ask(causal=True)[0] == ask(padded=True)[0] == "sdpa"
+    assert ask(causal=True, window=2000)[0] == "sdpa", "a window that hides nothing"
+    assert ask(1, 4096, causal=True, window=100)[0] == ask(64, causal=True, window=8)[0] == "sdpa", (
+        "too small to matter"
+    )
+    name, why = ask(causal=True, window=100, sinks=4)
+    assert name == "triton" and "follows the rule itself, where sdpa would need a mask of 1024 x 1024" in why
+    assert ask(causal=True, padded=True)[0] == ask(1024, 2048, causal=True)[0] == "triton"
+    name, why = ask(return_lse=True)
+    assert name == "triton" and "log-sum-exp" in why
+    assert ask(causal=True, window=100, dtype=torch.float64)[0] == "sdpa"
+    assert ask(return_lse=True, dtype=torch.float64)[0] == "tiled"
+    monkeypatch.setattr(room.triton, "_unavailable", lambda q: "there is none")
+    assert ask(causal=True, window=100)[0] == "sdpa" and ask(return_lse=True)[0] == "tiled"
+
+
 def test_defaults_are_the_contract():
     signature = inspect.signature(attention)
     defaults = {name: p.default for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
-        "causal": False, "window": None, "mask": None, "scale": None, "enable_gqa": False, "dropout_p": 0.0, "backend": "auto", "return_lse": False,
+        "causal": False, "window": None, "sinks": 0, "mask": None, "scale": None, "enable_gqa": False, "dropout_p": 0.0, "backend": "auto", "return_lse": False,
     }  # fmt: skip
 
 
@@ -194,9 +235,9 @@ def test_tiled_refuses_a_second_derivative_instead_of_a_wrong_one():
 
 def test_shapes_in_the_signatures_hold():
     q, k, v = make(5, 7, kv_heads=2, d_value=3)
-    for function in (naive.naive_attention, tiled.tiled_attention, sdpa.sdpa_attention, attention):
+    for function in (naive.naive_attention, tiled.tiled_attention, sdpa.sdpa_attention, flex.flex_attention, attention):
         checked = jaxtyped(function, typechecker=beartype)
-        for chosen in ({}, {"causal": True, "window": 3}, {"mask": torch.ones(5, 7, dtype=torch.bool)}):
+        for chosen in ({}, {"causal": True, "window": 3, "sinks": 1}, {"mask": torch.ones(5, 7, dtype=torch.bool)}):
             checked(q, k, v, **chosen | ({"enable_gqa": True} if function is attention else {}))
         with pytest.raises(TypeCheckError):
             checked(q, k[..., :4], v)
@@ -204,8 +245,8 @@ def test_shapes_in_the_signatures_hold():
     jaxtyped(naive.softmax, typechecker=beartype)(scores)
     jaxtyped(attention_weights, typechecker=beartype)(q, k, enable_gqa=True)
     for function, arguments in (
-        (masks.causal_mask, (3, 4)), (masks.window_mask, (3, 4, 2)), (masks.padding_mask, (torch.tensor([1, 2]), 4)),
-        (masks.visible, (torch.arange(3), torch.arange(4), True, 2)),
+        (masks.causal_mask, (3, 4)), (masks.window_mask, (3, 4, 2, True)), (masks.padding_mask, (torch.tensor([1, 2]), 4)),
+        (masks.visible, (torch.arange(3), torch.arange(4), True, 2, 1)),
     ):  # fmt: skip
         jaxtyped(function, typechecker=beartype)(*arguments)
     jaxtyped(masks.allowed_mask, typechecker=beartype)(3, 4, causal=True, mask=torch.ones(2, 1, 3, 4, dtype=torch.bool))

@@ -1,8 +1,9 @@
 """One contract for attention, several ways to compute it.
 
 ``attention(q, k, v)`` works on (batch, heads, time, d). ``naive`` writes the definition down and is the one to read;
-``tiled`` never holds the table of scores; ``sdpa`` is torch's own kernel. All follow the same two rules: causal is
-aligned bottom-right, and a query that may see no key gives zeros and zero gradients.
+``tiled`` never holds the table of scores; ``sdpa`` is torch's own kernel, ``flex`` the one that torch compiles from our
+rules, ``triton`` our own for a GPU. All follow the same two rules: causal is aligned bottom-right, and a query that may
+see no key gives zeros and zero gradients. ``varlen_attention`` takes sequences of different lengths without padding.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmlab.attention import sdpa
-from llmlab.attention.contract import BackendError, Call, checked
+from llmlab.attention import flex, sdpa, triton
+from llmlab.attention.contract import BackendError, Call, autocast, checked
+from llmlab.attention.flex import flex_attention
 from llmlab.attention.masks import allowed_mask, causal_mask, padding_mask, window_mask
 from llmlab.attention.naive import naive_attention, naive_scores, softmax
 from llmlab.attention.sdpa import sdpa_attention
 from llmlab.attention.tiled import tiled_attention
+from llmlab.attention.triton import triton_attention
+from llmlab.attention.varlen import varlen_attention
 
 __all__ = [
     "Backend",
@@ -30,10 +34,13 @@ __all__ = [
     "attention_weights",
     "causal_mask",
     "explain_choice",
+    "flex_attention",
     "naive_attention",
     "padding_mask",
     "sdpa_attention",
     "tiled_attention",
+    "triton_attention",
+    "varlen_attention",
     "window_mask",
 ]
 
@@ -41,6 +48,13 @@ BACKENDS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
     "sdpa": sdpa_attention,
     "tiled": tiled_attention,
     "naive": naive_attention,
+    "flex": flex_attention,
+    "triton": triton_attention,
+}
+REFUSALS: dict[str, Callable[[Call], str | None]] = {
+    "sdpa": sdpa.refusal,
+    "flex": flex.refusal,
+    "triton": triton.refusal,
 }
 
 
@@ -61,6 +75,7 @@ def attention(
     *,
     causal: bool = ...,
     window: int | None = ...,
+    sinks: int = ...,
     mask: Tensor | None = ...,
     scale: float | None = ...,
     enable_gqa: bool = ...,
@@ -76,6 +91,7 @@ def attention(
     *,
     causal: bool = ...,
     window: int | None = ...,
+    sinks: int = ...,
     mask: Tensor | None = ...,
     scale: float | None = ...,
     enable_gqa: bool = ...,
@@ -90,6 +106,7 @@ def attention(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -105,6 +122,8 @@ def attention(
     Args:
         causal: a query sees the keys up to its own position; the last query stands at the last key (bottom-right).
         window: with ``causal`` the last ``window`` keys, the own position included; without, all |i - j| < window.
+        sinks: the first ``sinks`` keys stay in sight of a windowed query, as far as ``causal`` allows (Xiao et al.
+            2023, arXiv:2309.17453).
         mask: boolean, True = may look, or a float bias added to the scores; broadcastable to
             (batch, heads, queries, keys). It is joined with causal and window by "and".
         scale: what multiplies q k^T; 1 / sqrt(d) if None.
@@ -119,14 +138,14 @@ def attention(
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
-    if all(isinstance(x, Tensor) for x in (q, k, v)) and torch.is_autocast_enabled(q.device.type):
-        q, k, v = _autocast(q, k, v)
+    q, k, v = autocast(q, k, v)
     call = checked(
         q,
         k,
         v,
         causal=causal,
         window=window,
+        sinks=sinks,
         mask=mask,
         scale=scale,
         enable_gqa=enable_gqa,
@@ -148,6 +167,7 @@ def attention_weights(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -162,13 +182,14 @@ def attention_weights(
         k,
         causal=causal,
         window=window,
+        sinks=sinks,
         mask=mask,
         scale=scale,
         enable_gqa=enable_gqa,
         dropout_p=0.0,
         return_lse=False,
     )
-    scores = naive_scores(q, k, causal=causal, window=window, mask=call.mask, scale=call.scale)
+    scores = naive_scores(q, k, causal=causal, window=window, sinks=sinks, mask=call.mask, scale=call.scale)
     return softmax(scores)[0]
 
 
@@ -179,7 +200,7 @@ def attention_backends(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> list[
     rows = []
     for name in BACKENDS:
         reason = _refusal(name, call)
-        rows.append(Backend(name, reason is None, reason or WHAT[name], name == chosen))
+        rows.append(Backend(name, reason is None, reason or _what(name, call), name == chosen))
     return rows
 
 
@@ -193,7 +214,17 @@ WHAT = {
     "sdpa": "torch's scaled_dot_product_attention",
     "tiled": "online softmax in plain torch, memory linear in time",
     "naive": "the definition, memory quadratic in time",
+    "flex": "torch's FlexAttention, compiled at the first call",
+    "triton": "our own kernels, after FlashAttention-2",
 }
+
+
+def _what(name: str, call: Call) -> str:
+    if name == "flex" and (reason := flex.uncompiled_because(call.q, call.mask)):
+        return f"torch's FlexAttention, not compiled ({reason}): memory quadratic in time"
+    if name == "flex" and call.q.device.type == "cpu":
+        return f"{WHAT[name]}; forward only on the CPU"
+    return WHAT[name]
 
 
 def _call(
@@ -203,6 +234,7 @@ def _call(
     *,
     causal: bool = False,
     window: int | None = None,
+    sinks: int = 0,
     mask: Tensor | None = None,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -216,6 +248,7 @@ def _call(
         v,
         causal=causal,
         window=window,
+        sinks=sinks,
         mask=mask,
         scale=scale,
         enable_gqa=enable_gqa,
@@ -225,7 +258,7 @@ def _call(
 
 
 def _refusal(name: str, call: Call) -> str | None:
-    return sdpa.refusal(call) if name == "sdpa" else None
+    return REFUSALS[name](call) if name in REFUSALS else None
 
 
 def _named(backend: str, call: Call) -> str:
@@ -241,20 +274,24 @@ def _named(backend: str, call: Call) -> str:
 
 def _choose(call: Call) -> tuple[str, str]:
     """The name of the backend that ``auto`` takes, and why."""
+    queries, keys = call.q.shape[2], call.k.shape[2]
+    gpu = call.q.device.type == "cuda"
+    large = queries * keys >= 2**20
     reason = sdpa.refusal(call)
     if reason is not None:
+        if gpu and triton.refusal(call) is None:
+            return "triton", f"it is our fused kernel for the GPU, and sdpa cannot do this ({reason})"
         return "tiled", f"it keeps memory linear, and sdpa cannot do this ({reason})"
-    queries, keys = call.q.shape[2], call.k.shape[2]
+    # On a GPU torch's fastest kernels take no mask. What only a mask tells them, ours is told as a rule.
+    if gpu and large and sdpa.writes_table(call) and triton.refusal(call) is None:
+        return (
+            "triton",
+            f"it follows the rule itself, where sdpa would need a mask of {queries} x {keys} and a slower kernel",
+        )
     # Measured on the CPU, forward and backward: from about here on, tiles skipped outweigh torch's faster kernel.
-    if call.window is not None and 2 * call.window <= keys and queries * keys >= 2**20 and call.q.device.type == "cpu":
+    if call.window is not None and 2 * (call.window + call.sinks) <= keys and large and not gpu:
         return (
             "tiled",
             f"it skips the keys outside a window of {call.window}, where sdpa computes all {keys} and a mask",
         )
     return "sdpa", "it is torch's fused kernel, the fastest here for this call"
-
-
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """What torch's own autocast does before attention: everything but float64 to the autocast dtype."""
-    dtype = torch.get_autocast_dtype(tensors[0].device.type)
-    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
