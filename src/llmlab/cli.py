@@ -1,4 +1,4 @@
-"""The command line: ``llmlab lab | test | nb | assets | questions | doctor | recipes``."""
+"""The command line: ``llmlab lab | test | nb | assets | questions | doctor | recipes | bench``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "assets": ("llmlab.assets", "the real models and data: list, fetch, verify, path"),
     "questions": ("llmlab.course.questions", "the interview questions and their answers"),
     "recipes": ("llmlab.recipes", "train the small checkpoints that ship with the course"),
+    "bench": ("llmlab.bench", "measure this machine: attention"),
     "lock": ("llmlab.course.lock", "pin the requirements again (contributors)"),
     "doctor": ("llmlab.doctor", "what this machine has, and what is missing"),
 }

@@ -104,15 +104,16 @@ def setup(seed: int = 0, threads: int | None = None) -> Runtime:
     return Runtime(chosen, dtype_for(chosen), set_threads(threads), seed)
 
 
-def peak_memory(function: Callable[[], Any]) -> int:
+def peak_memory(function: Callable[[], Any], on: torch.device | None = None) -> int:
     """The most bytes of tensors that ``function`` held at one time beyond what was there before.
 
-    On the CPU this counts every allocation of torch's allocator, also those inside a fused kernel, so it is the same
-    on every run. On a GPU it is the caching allocator's peak.
+    ``on`` says where it computes; None is :func:`device`. On the CPU this counts every allocation of torch's
+    allocator, also those inside a fused kernel, so it is the same on every run. On a GPU it is the caching allocator's
+    peak.
     """
     import torch
 
-    if device().type == "cuda":
+    if (on or device()).type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
