@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from llmlab.attention import attention
+from llmlab.nn.heads import MultiHeadAttention
 
 __all__ = ["EncoderBlock", "MultiHeadSelfAttention"]
 
 
-class MultiHeadSelfAttention(nn.Module):
-    """Self-attention in several heads over the real tokens of a text.
+class MultiHeadSelfAttention(MultiHeadAttention):
+    """Self-attention in several heads over the real tokens of a text: every token looks at every real one.
 
     Args:
         d: width of a token's vector.
@@ -26,21 +26,13 @@ class MultiHeadSelfAttention(nn.Module):
     """
 
     def __init__(self, d: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        if d % heads:
-            raise ValueError(f"d={d} cannot be shared by {heads} heads: choose d as a multiple of heads")
-        self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(d, 3 * d)
-        self.out = nn.Linear(d, d)
+        super().__init__(d, heads, dropout=dropout)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch time d"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time d"]:
         """Mix the tokens' vectors; ``mask`` is True where a token is real, and no token looks at the others."""
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1))
-        rate = self.dropout if self.training else 0.0
-        mixed = attention(q, k, v, mask=mask[:, None, None, :], dropout_p=rate)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return super().forward(x, mask=mask[:, None, None, :])
 
 
 class EncoderBlock(nn.Module):
