@@ -1,4 +1,4 @@
-"""The command line: ``llmlab lab | test | nb | assets | questions | doctor | recipes | bench``."""
+"""The command line: ``llmlab lab | test | nb | assets | questions | doctor | recipes | bench | estimate``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "questions": ("llmlab.course.questions", "the interview questions and their answers"),
     "recipes": ("llmlab.recipes", "train the small checkpoints that ship with the course"),
     "bench": ("llmlab.bench", "measure this machine: attention"),
+    "estimate": ("llmlab.estimate.commands", "what a published model costs: parameters, bytes, operations"),
     "lock": ("llmlab.course.lock", "pin the requirements again (contributors)"),
     "doctor": ("llmlab.doctor", "what this machine has, and what is missing"),
 }
