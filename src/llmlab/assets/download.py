@@ -23,14 +23,16 @@ _ANSWER = """
 from pathlib import Path
 
 
-class __legacy__:
-    @staticmethod
-    def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-        folder = Path(metadata_directory, "{folder}-{version}.dist-info")
-        folder.mkdir()
-        text = "Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n"
-        (folder / "METADATA").write_text(text, encoding="utf-8")
-        return folder.name
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    folder = Path(metadata_directory, "{folder}-{version}.dist-info")
+    folder.mkdir()
+    text = "Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n"
+    (folder / "METADATA").write_text(text, encoding="utf-8")
+    return folder.name
+
+
+class __legacy__:  # asked instead of the module where the archive names no build system
+    prepare_metadata_for_build_wheel = staticmethod(prepare_metadata_for_build_wheel)
 """
 
 
