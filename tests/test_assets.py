@@ -25,6 +25,7 @@ from llmlab.assets import archives, convert, store, table
 
 WHEEL, SDIST = "toy_model-1.0-py3-none-any.whl", "toy_data-2.0.tar.gz"
 WEIGHTS = bytes(range(256)) * 40
+NAMES = ["smollm2", "minilm", "reviews", "vader", "peoples_daily", "gpt2_vocabulary", "qwen_vocabulary"]
 
 
 def sha256(content: bytes) -> str:
@@ -110,7 +111,7 @@ def close_shop(shop) -> None:
 
 
 def test_the_table_names_its_sources_and_their_licences():
-    assert [row.name for row in assets.TABLE] == ["smollm2", "minilm", "reviews", "vader"]
+    assert [row.name for row in assets.TABLE] == NAMES
     for row in assets.TABLE:
         assert len(bytes.fromhex(row.sha256)) == 32
         assert row.version in row.filename
@@ -118,10 +119,12 @@ def test_the_table_names_its_sources_and_their_licences():
     licences = {row.name: row.licence for row in assets.TABLE}
     assert licences["smollm2"].startswith("Apache-2.0") and licences["minilm"].startswith("Apache-2.0")
     assert licences["reviews"].startswith("no grant") and licences["vader"].startswith("no grant")
+    assert licences["peoples_daily"].startswith("no grant")
+    assert licences["gpt2_vocabulary"].startswith("MIT") and licences["qwen_vocabulary"].startswith("Apache-2.0")
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="'gpt5'; there are: smollm2, minilm, reviews, vader"):
+    with pytest.raises(ValueError, match="'gpt5'; there are: smollm2, minilm, reviews, vader, peoples"):
         assets.path("gpt5")
 
 
@@ -485,7 +488,7 @@ def real(name: str) -> None:
     pytest.skip(f"{name} is not in the cache; fetch it with: python3 course.py assets fetch {name}")
 
 
-@pytest.mark.parametrize("name", ["smollm2", "minilm", "reviews", "vader"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_table_states_the_size(name):
     real(name)
     size = sum(file.stat().st_size for file in assets.path(name).rglob("*") if file.is_file())
@@ -610,6 +613,68 @@ def test_the_ratings_are_read_whole(domain, texts):
     assert len(ratings.texts) == len(ratings.ratings) == texts
     assert all(ratings.texts)
     assert -4 <= min(ratings.ratings) < -2 < 2 < max(ratings.ratings) <= 4
+
+
+def test_peoples_daily_is_counted_and_named():
+    real("peoples_daily")
+    news = assets.load_peoples_daily()
+    assert len(news.sentences) == 19484 and len(assets.load_peoples_daily(deduplicate=True).sentences) == 19004
+    words = [word for sentence in news.sentences for word in sentence]
+    assert len(words) == 1_121_447 and sum(len(word) for word, _ in words) == 1_841_657
+    assert all(word and tag and "/" not in tag for word, tag in words)
+    assert [sum(tag == kind for _, tag in words) for kind in ("nr", "ns", "nt")] == [35267, 27890, 3573]
+    assert news.sentences[1][-2:] == [("江", "nr"), ("泽民", "nr")]
+    assert news.texts()[1] == "中共中央总书记、国家主席江泽民" == "".join(news.words()[1])
+    assert news.names(1) == [(0, 4, "ORG"), (12, 15, "PER")]
+    kinds = [kind for index in range(len(news.sentences)) for _, _, kind in news.names(index)]
+    assert [kinds.count(kind) for kind in ("PER", "LOC", "ORG")] == [20106, 27890, 3573]
+
+
+def test_names_join_surname_and_given_name():
+    def named(text):
+        sentence = [tuple(item.split("/")) for item in text.split()]
+        news = assets.NewsSentences([sentence])
+        return [(news.texts()[0][start:end], kind) for start, end, kind in news.names(0)]
+
+    assert named("江/nr 泽民/nr 李/nr 鹏/nr 、/w 马克思/nr") == [("江泽民", "PER"), ("李鹏", "PER"), ("马克思", "PER")]
+    assert named("欧阳/nr 修/nr 镕基/nr 李/nr") == [("欧阳修", "PER"), ("镕基", "PER"), ("李", "PER")]
+    assert named("王/nr 、/w 磊/nr 在/p 北京/ns 新华社/nt") == [
+        ("王", "PER"),
+        ("磊", "PER"),
+        ("北京", "LOC"),
+        ("新华社", "ORG"),
+    ]
+    assert named("王/nr 北京/ns 磊/nr") == [("王", "PER"), ("北京", "LOC"), ("磊", "PER")]
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "special"),
+    [("gpt2", 50256, 1), ("whisper", 50256, 0), ("qwen", 151643, 3)],
+)
+def test_vocabularies_hold_every_byte_and_every_number_once(name, tokens, special):
+    real("qwen_vocabulary" if name == "qwen" else "gpt2_vocabulary")
+    vocabulary = assets.load_vocabulary(name)
+    assert sorted(vocabulary.ranks.values()) == list(range(tokens)) and len(vocabulary.special) == special
+    assert {bytes([byte]) for byte in range(256)} <= vocabulary.ranks.keys() and b"" not in vocabulary.ranks
+    assert sorted(vocabulary.special.values()) == list(range(tokens, tokens + special))
+
+
+def test_an_unknown_vocabulary_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="'bert': expected one of gpt2, whisper, qwen"):
+        assets.load_vocabulary("bert")
+
+
+def test_an_sdist_that_names_its_build_system_is_fetched_and_not_run(shop, monkeypatch):
+    """pip asks setuptools.build_meta itself then, and not its __legacy__ part."""
+    members = {
+        "toy_data-2.0/pyproject.toml": b'[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+        "toy_data-2.0/setup.py": f"open({str(shop.ran)!r}, 'w').close()\n".encode(),
+        "toy_data-2.0/texts/good.txt": b"fine\n",
+    }
+    make_tar(shop.folder / SDIST, members)
+    replace(monkeypatch, shop.data, sha256=sha256((shop.folder / SDIST).read_bytes()))
+    assert (assets.fetch("data", progress=False) / "good.txt").read_bytes() == b"fine\n"
+    assert not shop.ran.exists(), "setup.py of the archive was run"
 
 
 def test_an_unknown_domain_is_answered_with_the_known_ones():

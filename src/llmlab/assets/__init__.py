@@ -5,7 +5,18 @@ On the command line: ``python3 course.py assets list``.
 """
 
 from llmlab.assets.commands import main
-from llmlab.assets.load import Ratings, Reviews, load_minilm, load_reviews, load_smollm2, load_vader
+from llmlab.assets.load import (
+    NewsSentences,
+    Ratings,
+    Reviews,
+    Vocabulary,
+    load_minilm,
+    load_peoples_daily,
+    load_reviews,
+    load_smollm2,
+    load_vader,
+    load_vocabulary,
+)
 from llmlab.assets.store import AssetError, AssetMissing, Row, cache_dir, fetch, path, status
 from llmlab.assets.table import TABLE, Asset
 
@@ -14,15 +25,19 @@ __all__ = [
     "Asset",
     "AssetError",
     "AssetMissing",
+    "NewsSentences",
     "Ratings",
     "Reviews",
     "Row",
+    "Vocabulary",
     "cache_dir",
     "fetch",
     "load_minilm",
+    "load_peoples_daily",
     "load_reviews",
     "load_smollm2",
     "load_vader",
+    "load_vocabulary",
     "main",
     "path",
     "status",

@@ -50,9 +50,9 @@ def _ready() -> int:
 
 def _list() -> int:
     for row in store.status():
-        print(f"{row.name:8}  {row.state:7}  {row.disk_mb:6.1f} MB  {row.what}")
-        print(f"{'':8}  {row.package} {row.version}, licence {row.licence}, of its package {row.package_licence}")
-        print(f"{'':8}  archive sha256 {row.sha256}")
+        print(f"{row.name:15}  {row.state:7}  {row.disk_mb:6.1f} MB  {row.what}")
+        print(f"{'':15}  {row.package} {row.version}, licence {row.licence}, of its package {row.package_licence}")
+        print(f"{'':15}  archive sha256 {row.sha256}")
     print(f"cache: {store.cache_dir()}")
     return 0
 
@@ -60,5 +60,5 @@ def _list() -> int:
 def _verify() -> int:
     rows = store.status(full=True)
     for row in rows:
-        print(f"{row.name:8}  " + (row.detail or "every byte is right"))
+        print(f"{row.name:15}  " + (row.detail or "every byte is right"))
     return int(any(row.state != "ready" for row in rows))

