@@ -1,6 +1,7 @@
 """The layers: an encoder block and pooling, each small enough to read in a minute."""
 
 from llmlab.nn.blocks import PostNormBlock, PreNormBlock
+from llmlab.nn.cross import CrossAttention
 from llmlab.nn.dropout import DropConnectLinear, Dropout, EmbeddingDropout, StochasticDepth, drop_tokens, mc_dropout
 from llmlab.nn.encoder import EncoderBlock, MultiHeadSelfAttention
 from llmlab.nn.feedforward import FeedForward, SwiGLU
@@ -12,6 +13,7 @@ from llmlab.nn.positions import LearnedPositions, SinusoidalPositions, alibi_bia
 from llmlab.nn.rotary import apply_rope, rope_frequencies, rope_tables
 
 __all__ = [
+    "CrossAttention",
     "DropConnectLinear",
     "Dropout",
     "DynamicTanh",

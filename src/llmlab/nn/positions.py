@@ -89,7 +89,7 @@ class LearnedPositions(nn.Module):
         """``x`` plus the vector of each token's position: ``positions``, or counted from ``offset``.
 
         Raises:
-            ValueError: a token stands beyond the table.
+            ValueError: a token stands beyond the table (IndexError, if ``positions`` say so).
         """
         _check_width(x, self.table.shape[1])
         if positions is not None:
