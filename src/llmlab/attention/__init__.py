@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, overload
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from llmlab.attention import flex, sdpa, triton
-from llmlab.attention.contract import BackendError, Call, autocast, checked
+from llmlab.attention.contract import BackendError, Call, autocast, checked, without_autocast
 from llmlab.attention.flex import flex_attention
 from llmlab.attention.masks import allowed_mask, causal_mask, padding_mask, window_mask
 from llmlab.attention.naive import naive_attention, naive_scores, softmax
@@ -153,7 +152,7 @@ def attention(
         return_lse=return_lse,
     )
     name = _choose(call)[0] if backend == "auto" else _named(backend, call)
-    with torch.autocast(call.q.device.type, enabled=False):
+    with without_autocast(call.q.device):
         output, lse = BACKENDS[name](call.q, call.k, call.v, **call.options())
     if not return_lse:
         return output

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["BackendError", "Call", "autocast", "checked"]
+__all__ = ["BackendError", "Call", "autocast", "checked", "without_autocast"]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -40,10 +42,18 @@ class Call:
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """What torch's own autocast does before attention: everything but float64 to the autocast dtype. Else unchanged."""
-    if not all(isinstance(x, Tensor) for x in tensors) or not torch.is_autocast_enabled(tensors[0].device.type):
+    if not all(isinstance(x, Tensor) for x in tensors):
         return tensors
-    dtype = torch.get_autocast_dtype(tensors[0].device.type)
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Switches autocast off. On a device that has none, such as "meta", torch raises even at that: there, nothing."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
 
 
 def checked(
