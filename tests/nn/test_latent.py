@@ -103,6 +103,75 @@ def test_without_rope_and_with_a_mask():
     assert torch.equal(layer(changed)[:, :4], layer(x)[:, :4]), "the future must not be seen"
 
 
-def test_sizes_must_be_positive():
-    with pytest.raises(ValueError, match="rank"):
-        LatentAttention(12, 3, rank=0, plain_size=4, rope_size=2, value_size=2)
+def test_absorbing_changes_nothing_for_heads_of_the_smallest_sizes_either():
+    torch.manual_seed(1)
+    layer = LatentAttention(6, 2, rank=3, plain_size=1, rope_size=0, value_size=1)
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(layer(x, absorbed=True), layer(x))
+
+
+@pytest.mark.parametrize("absorbed", [False, True])
+def test_one_new_token_keeps_to_its_mask(absorbed):
+    """The newest token of a padded text, after a cache: the short cut for one query must not forget the mask."""
+    ours, *_ = pair(2, None, torch.float32)
+    x, cache = torch.randn(2, 6, 40), ContiguousCache()
+    mask = (torch.arange(6) >= torch.tensor([0, 2])[:, None])[:, None, None]  # padded on the left
+    with torch.no_grad():
+        whole = ours(x, mask=mask)
+        ours(x[:, :5], cache=cache)
+        last = ours(x[:, 5:], mask=mask, cache=cache, absorbed=absorbed)
+    torch.testing.assert_close(last, whole[:, 5:], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(whole[1, 5], ours(x)[1, 5], atol=1e-3), "the mask says something"
+
+
+def test_given_positions_overrule_the_count():
+    seen = []
+
+    def rotate(q, k, positions):
+        seen.append(positions.tolist())
+        return q, k
+
+    layer = LatentAttention(8, 2, rank=3, plain_size=2, rope_size=2, value_size=2, rotate=rotate)
+    cache = ContiguousCache()
+    with torch.no_grad():
+        layer(torch.zeros(1, 3, 8), cache=cache)
+        layer(torch.zeros(1, 2, 8), cache=cache)
+    layer(torch.zeros(1, 2, 8), positions=torch.tensor([7, 9]))
+    layer(torch.zeros(1, 2, 8))
+    assert seen == [[0, 1, 2], [3, 4], [7, 9], [0, 1]]
+
+
+@pytest.mark.parametrize(("options", "made"), [({}, 1), ({"absorbed": False}, 1), ({"absorbed": True}, 0)])
+def test_keys_and_values_are_made_unless_absorbed(options, made):
+    """The results are the same either way; what absorbing saves is the product that makes keys and values."""
+    layer, calls = LatentAttention(8, 2, rank=3, plain_size=2, rope_size=0, value_size=2), []
+    layer.up_kv.register_forward_hook(lambda *_: calls.append(1))
+    layer(torch.zeros(1, 3, 8), **options)
+    assert len(calls) == made
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_small_numbers_meet_the_same_eps_as_deepseeks(version):
+    """A latent of size 1e-3 has a mean square of 1e-6: as large as the eps of both norms."""
+    ours, theirs, table, _ = pair(version, 16, torch.float32)
+    x = torch.randn(1, 4, 40) * 1e-3
+    hidden = torch.full((4, 4), torch.finfo(torch.float32).min).triu(1)[None, None]
+    expected = theirs(hidden_states=x, position_embeddings=table(x, torch.arange(4)[None]), attention_mask=hidden)[0]
+    torch.testing.assert_close(ours(x), expected, rtol=1e-3, atol=1e-6)
+    queries, theirs_queries = ours.up_q(ours.down_q(x)), theirs.q_b_proj(theirs.q_a_layernorm(theirs.q_a_proj(x)))
+    torch.testing.assert_close(queries, theirs_queries, rtol=1e-3, atol=1e-6)
+
+
+SMALLEST = {"d": 1, "heads": 1, "rank": 1, "plain_size": 1, "rope_size": 0, "value_size": 1}
+
+
+@pytest.mark.parametrize("name", ["d", "heads", "rank", "plain_size", "value_size", "q_rank"])
+def test_sizes_must_be_positive(name):
+    assert LatentAttention(**SMALLEST, q_rank=1)(torch.zeros(1, 2, 1)).shape == (1, 2, 1)
+    with pytest.raises(ValueError, match=f"'{name}': 0.*expected 1 or more"):
+        LatentAttention(**SMALLEST | {name: 0})
+
+
+def test_rope_features_are_not_fewer_than_none():
+    with pytest.raises(ValueError, match="rope_size=-1: expected 0"):
+        LatentAttention(**SMALLEST | {"rope_size": -1})

@@ -50,8 +50,11 @@ class LatentAttention(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"d": d, "heads": heads, "rank": rank, "plain_size": plain_size, "value_size": value_size}
+        sizes |= {} if q_rank is None else {"q_rank": q_rank}
         if bad := {name: size for name, size in sizes.items() if size < 1}:
             raise ValueError(f"{bad}: expected 1 or more of each")
+        if rope_size < 0:
+            raise ValueError(f"rope_size={rope_size}: expected 0, for no positions, or more")
         self.heads, self.rank, self.rotate = heads, rank, rotate
         self.plain_size, self.rope_size, self.value_size = plain_size, rope_size, value_size
         width = heads * (plain_size + rope_size)
