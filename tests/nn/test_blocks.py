@@ -163,10 +163,13 @@ def test_one_pre_norm_block_can_do_nothing_and_a_plain_one_cannot():
 @pytest.mark.parametrize("kind", [PreNormBlock, PostNormBlock, PlainBlock, ReluAfterSumBlock, ReZeroBlock])
 def test_dropout_falls_on_the_parts_and_only_while_training(kind):
     block = kind(*parts(), dropout=1.0)
+    if kind is ReZeroBlock:
+        block.gain.data.fill_(1.0)  # at 0 nothing would be let in anyway
     x = torch.randn(2, 4, 3)
     gone = {PlainBlock: torch.zeros_like(x), ReluAfterSumBlock: x.relu()}.get(kind, x)
     assert torch.equal(block(x), gone)
     free = kind(*parts())
+    free.load_state_dict(block.state_dict())
     assert torch.equal(block.eval()(x), free(x))
 
 
@@ -174,6 +177,14 @@ def test_deepnorm_constants_are_the_papers():
     assert deepnorm_constants(1) == pytest.approx((2**0.25, 8**-0.25))
     alpha, beta = deepnorm_constants(200)
     assert (alpha, beta) == pytest.approx((4.4721, 0.15811), rel=1e-4)
+
+
+def test_a_block_that_does_not_say_how_it_joins_is_refused():
+    class Undecided(PreNormBlock.__base__):
+        pass
+
+    with pytest.raises(NotImplementedError):
+        Undecided(*parts())(torch.zeros(1, 2, 3))
 
 
 def test_bad_parts_are_refused():

@@ -66,6 +66,21 @@ def test_share_mean_and_variance_are_those_of_the_formula(dtype, p):
     assert y.var().item() == pytest.approx(4 * p / (1 - p), rel=0.05 if p > 0.01 else 0.3)
 
 
+def test_a_rate_of_zero_returns_the_input_itself_and_draws_no_number():
+    """Else a model with p = 0 would not repeat the numbers of one without dropout."""
+    table = nn.Embedding(5, 3)
+    layer, whole = DropConnectLinear(4, 3, p=0.0), EmbeddingDropout(table, 0.0)
+    x, ids = torch.randn(2, 4), torch.arange(4).view(2, 2)
+    before = torch.get_rng_state()
+    assert dropout(x, 0.0) is x
+    assert Dropout(0.0)(x) is x
+    assert StochasticDepth(0.0)(x) is x
+    assert drop_tokens(ids, 0.0, 1) is ids
+    assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+    assert torch.equal(whole(ids), table(ids))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_dropped_nan_does_not_matter_only_if_it_is_dropped():
     x = torch.tensor([math.inf, 1.0])
     assert torch.equal(dropout(x, 0.0), x)
@@ -171,6 +186,17 @@ def test_mc_dropout_switches_on_dropout_and_nothing_else():
         assert not torch.equal(model(x), model(x))
         assert torch.equal(model.first[1].running_mean, mean)
     assert {name: module.training for name, module in model.named_modules()} == before
+
+
+def test_mc_dropout_keeps_the_statistics_of_a_model_that_is_being_trained():
+    model, x = Net(), torch.randn(16, 4) + 5
+    norm = model.first[1]
+    with mc_dropout(model):
+        assert not norm.training
+        model(x)
+    assert torch.equal(norm.running_mean, torch.zeros(8))
+    assert norm.num_batches_tracked == 0
+    assert all(module.training for module in model.modules())
 
 
 def test_mc_dropout_puts_modes_back_after_an_error_and_wants_something_random():

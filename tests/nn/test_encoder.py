@@ -43,6 +43,18 @@ def test_gradients_equal_torchs():
     assert torch.allclose(ours.attend.qkv.weight.grad, theirs.self_attn.in_proj_weight.grad, rtol=1e-3, atol=1e-4)
 
 
+def test_dropout_falls_on_the_weights_and_on_both_parts_and_only_while_training():
+    torch.manual_seed(0)
+    x, mask = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
+    attend = MultiHeadSelfAttention(16, 4, dropout=0.5)
+    assert not torch.equal(attend(x, mask), attend(x, mask))
+    attend.eval()
+    assert torch.equal(attend(x, mask), attend(x, mask))
+    assert torch.equal(EncoderBlock(16, 4, 24, dropout=1.0)(x, mask), x), "neither part adds anything"
+    whole = EncoderBlock(16, 4, 24)
+    assert torch.equal(whole(x, mask), whole.eval()(x, mask)), "none unless asked for"
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="multiple of heads"):
         MultiHeadSelfAttention(10, 4)

@@ -87,5 +87,10 @@ def test_bad_sizes_and_names_are_refused():
         FeedForward(8, 0)
     with pytest.raises(ValueError, match=r"hidden=1\.5"):
         SwiGLU(8, 1.5)
+    with pytest.raises(ValueError, match="d=0"):
+        SwiGLU(0, 8)
+    with pytest.raises(ValueError, match="d=True"):
+        SwiGLU(True, 8)
     with pytest.raises(ValueError, match="expected one of relu, gelu"):
         FeedForward(8, 8, "gleu")
+    assert FeedForward(1, 1)(torch.zeros(2, 1)).shape == (2, 1), "a width of one is allowed"

@@ -151,6 +151,13 @@ def test_grouped_queries_share_consecutive_heads():
     torch.testing.assert_close(layer(x), layer.out(torch.cat(heads, -1)))
 
 
+def test_one_head_is_attention_over_the_whole_width():
+    torch.manual_seed(7)
+    layer, x = MultiHeadAttention(8, 1), torch.randn(2, 5, 8)
+    q, k, v = layer.qkv(x)[:, None].chunk(3, -1)
+    torch.testing.assert_close(layer(x), layer.out(attention(q, k, v)[:, 0]))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4))
 def test_merging_undoes_splitting(batch, time, heads, d):

@@ -240,8 +240,18 @@ def test_bad_input_is_refused_with_a_reason():
         rms_norm(x, eps=-1.0)
     with pytest.raises(ValueError, match="grad has shape"):
         layer_norm_backward(torch.zeros(2, 4), x, torch.ones(4))
+    with pytest.raises(ValueError, match="weight has shape"):
+        layer_norm_backward(x, x, torch.ones(1))  # it would be stretched over all channels
     with pytest.raises(ValueError, match="torch.bool of shape \\(2, 3\\)"):
         SequenceBatchNorm(4)(x, torch.ones(2, 3))
     with pytest.raises(ValueError, match="a variance needs two"):
         SequenceBatchNorm(4)(torch.zeros(1, 1, 4))
+    with pytest.raises(ValueError, match="1 real token"):
+        SequenceBatchNorm(4)(x, torch.tensor([[True, False, False], [False] * 3]))
     assert SequenceBatchNorm(4).eval()(torch.zeros(1, 1, 4)).shape == (1, 1, 4)
+
+
+def test_two_tokens_are_enough_for_a_variance():
+    ours, theirs, x = SequenceBatchNorm(12), nn.BatchNorm1d(12), made(1, 2, 12)
+    assert torch.allclose(ours(x), theirs(x[0])[None], atol=1e-5)
+    assert torch.allclose(ours.running_var, theirs.running_var, atol=1e-5)

@@ -52,6 +52,44 @@ def test_every_token_of_every_text_gets_the_code_of_its_place(dtype):
     assert torch.equal(add(torch.zeros(1, 2, 8), offset=3), add(torch.zeros(1, 5, 8))[:, 3:])
 
 
+def test_one_pair_and_any_base_above_zero_will_do():
+    angle = torch.arange(4.0)
+    torch.testing.assert_close(sinusoidal_positions(4, 2), torch.stack([angle.sin(), angle.cos()], -1))
+    codes = sinusoidal_positions(4, 6, base=0.5)  # the later pairs turn faster
+    torch.testing.assert_close(codes[:, 5], (angle * 0.5 ** (-4 / 6)).cos())
+    codes = sinusoidal_positions(4, 6, base=1.0)  # all alike
+    torch.testing.assert_close(codes, codes[:, :2].repeat(1, 3))
+
+
+@pytest.mark.parametrize("options", [{"offset": -1}, {"base": 0.0}, {"base": -2.0}])
+def test_an_offset_or_a_base_without_meaning_is_refused(options):
+    with pytest.raises(ValueError, match="expected 0 or more, and a base above 0"):
+        sinusoidal_positions(3, 8, **options)
+    if "base" in options:
+        with pytest.raises(ValueError, match="a base above 0"):
+            SinusoidalPositions(8, **options)
+
+
+def test_on_mps_which_has_no_float64_the_angles_are_computed_in_float32():
+    """No such device is needed: what is asked for on it is made on the CPU, and the dtype asked for is kept."""
+    seen = []
+
+    class OnTheCpu(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            kwargs = dict(kwargs or {})
+            if "device" in kwargs:
+                seen.append((kwargs["device"], kwargs["dtype"]))
+                kwargs["device"] = "cpu"
+            return function(*args, **kwargs)
+
+    for device, exact in (("mps", torch.float32), ("cpu", torch.float64)):
+        with OnTheCpu():
+            codes = sinusoidal_positions(3, 8, device=device)
+        assert set(seen) == {(device, exact)}
+        torch.testing.assert_close(codes, sinusoidal_positions(3, 8))
+        seen.clear()
+
+
 @pytest.mark.parametrize(("d", "length"), [(7, 3), (0, 3), (8, -1)])
 def test_sizes_without_meaning_are_refused(d, length):
     with pytest.raises(ValueError, match="expected"):
@@ -96,6 +134,9 @@ def test_learned_positions_are_gpt2s_also_after_a_cache():
     for offset in (0, 7):
         expected = theirs(ids, position_ids=torch.arange(offset, offset + 5)[None]).last_hidden_state
         torch.testing.assert_close(theirs.ln_f(ours(theirs.wte(ids), offset)), expected)
+    places = torch.tensor([[0, 0, 1, 2, 3], [7, 8, 9, 10, 11]])
+    expected = theirs(ids, position_ids=places).last_hidden_state
+    torch.testing.assert_close(theirs.ln_f(ours(theirs.wte(ids), positions=places)), expected)
 
 
 def test_there_is_no_learned_position_beyond_the_table():
@@ -106,8 +147,22 @@ def test_there_is_no_learned_position_beyond_the_table():
         add(torch.zeros(1, 2, 6), offset=3)
     with pytest.raises(ValueError, match=r"expected \(batch, time, 6\)"):
         add(torch.zeros(2, 3, 5))
+    with pytest.raises(ValueError, match="positions -1 to 0"):
+        add(torch.zeros(1, 2, 6), offset=-1)
+    for add in (LearnedPositions(4, 6), SinusoidalPositions(6)):
+        with pytest.raises(ValueError, match=r"shape \(3, 6\): expected \(batch, time, 6\)"):
+            add(torch.zeros(3, 6))
     with pytest.raises(ValueError, match="max_length=0"):
         LearnedPositions(0, 4)
+    with pytest.raises(ValueError, match="d=0"):
+        LearnedPositions(4, 0)
+    assert LearnedPositions(1, 1)(torch.zeros(1, 1, 1)).shape == (1, 1, 1), "the smallest table there is"
+
+
+def test_learned_positions_start_with_the_spread_asked_for():
+    torch.manual_seed(0)
+    for std, add in ((0.02, LearnedPositions(200, 100)), (0.5, LearnedPositions(200, 100, std=0.5))):
+        assert add.table.std().item() == pytest.approx(std, rel=0.03)  # 20,000 numbers: six standard errors
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 6, 8, 9, 12, 16, 20, 71])

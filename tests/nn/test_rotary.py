@@ -50,6 +50,12 @@ def test_plain_and_interpolated_frequencies_are_transformers(base):
     assert rope_frequencies(16, base)[-1].item() == pytest.approx(base ** (-14 / 16))
 
 
+@pytest.mark.parametrize(("d", "base"), [(64, 10_000.0), (128, 500_000.0)])
+def test_frequencies_are_exact_to_the_last_bit_of_float32(d, base):
+    """The position multiplies what is rounded here."""
+    assert rope_frequencies(d, base).tolist() == torch.tensor([base ** (-2 * i / d) for i in range(d // 2)]).tolist()
+
+
 @pytest.mark.parametrize(("seen", "s"), [(64, 2.0), (256, 1.0), (256, 2.0)])
 def test_dynamic_ntk_is_transformers(seen, s):
     theirs, _ = published("dynamic", factor=s, seen=seen)
@@ -64,7 +70,9 @@ def test_ntk_slows_the_slowest_pair_by_the_factor_and_leaves_the_fastest():
 
 
 @pytest.mark.parametrize("factor", [1.0, 4.0, 16.0])
-@pytest.mark.parametrize(("base", "trained"), [(10_000.0, 64), (500_000.0, 8192), (10_000.0, 4096)])
+@pytest.mark.parametrize(
+    ("base", "trained"), [(10_000.0, 64), (500_000.0, 8192), (10_000.0, 4096), (50.0, 4096), (10_000.0, 6), (5.0, 300)]
+)
 def test_yarn_is_transformers(base, trained, factor):
     theirs, scale = published("yarn", factor=factor, rope_theta=base, original_max_position_embeddings=trained)
     torch.testing.assert_close(yarn_frequencies(16, base, factor, trained), theirs)
@@ -198,15 +206,31 @@ def test_bfloat16_positions_are_refused_because_they_coincide():
         rope_tables(torch.arange(4), rope_frequencies(8).half())
 
 
+def test_the_smallest_heads_and_any_base_above_zero_will_do():
+    assert rope_frequencies(2).tolist() == [1.0]
+    assert rope_frequencies(6, 1.0).tolist() == [1.0, 1.0, 1.0]
+    assert rope_frequencies(4, 0.25).tolist() == [1.0, 2.0]
+    assert ntk_frequencies(4, 10_000.0, 4.0).tolist() == pytest.approx([1.0, 0.01 / 4])
+
+
 def test_what_has_no_meaning_is_refused():
     x, (cos, sin) = torch.zeros(1, 1, 4, 8), rope_tables(torch.arange(4), rope_frequencies(8))
     for d in (7, 0):
         with pytest.raises(ValueError, match=f"d={d}"):
             rope_frequencies(d)
-    with pytest.raises(ValueError, match="base=0"):
-        rope_frequencies(8, 0)
+    for base in (0, -1):
+        with pytest.raises(ValueError, match=f"base={base}"):
+            rope_frequencies(8, base)
     with pytest.raises(ValueError, match="factor=0.5"):
         ntk_frequencies(8, 1e4, 0.5)
+    for scaled in (
+        lambda: yarn_frequencies(8, 1e4, 0.5, 64),
+        lambda: llama3_frequencies(8, 1e4, 0.5, 64),
+        lambda: yarn_attention_factor(0.5),
+        lambda: yarn_attention_factor(math.nan),
+    ):
+        with pytest.raises(ValueError, match="expected 1 or more, the new length"):
+            scaled()
     with pytest.raises(ValueError, match="d=2"):
         ntk_frequencies(2, 1e4, 2)
     with pytest.raises(ValueError, match="low_turns"):
@@ -215,6 +239,9 @@ def test_what_has_no_meaning_is_refused():
         apply_rope(x, torch.zeros(4, 8), torch.zeros(4, 8))
     with pytest.raises(ValueError, match="tables of 4 positions"):
         apply_rope(x, cos[:3], sin[:3])
+    for short in (sin[:, :2], sin[:1]):  # the second would be taken for every position
+        with pytest.raises(ValueError, match="tables of 4 positions"):
+            apply_rope(x, cos, short)
     with pytest.raises(ValueError, match="layout='split'"):
         apply_rope(x, cos, sin, layout="split")
     assert math.isclose(yarn_attention_factor(1), 1)
