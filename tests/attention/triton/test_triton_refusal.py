@@ -51,7 +51,7 @@ def test_triton_is_not_installed(monkeypatch):
     ],
 )  # fmt: skip
 def test_what_the_kernels_have_not(arguments, message, monkeypatch):
-    monkeypatch.setattr(room, "_unavailable", lambda q: None)  # as on a GPU
+    monkeypatch.setattr(room, "unavailable", lambda q: None)  # as on a GPU
     with pytest.raises(BackendError, match=message):
         attention(**arguments, backend="triton")
 
