@@ -77,6 +77,101 @@ def test_the_sentence_quotes_both_lines() -> None:
     assert "allowed 0.0001" in difference
 
 
+@pytest.mark.parametrize(
+    ("reference", "new", "said"),
+    [
+        ("acc 0.5 x", "acc 0.6 x", "0.5 became 0.6 (off by 2.0e-01 relative, allowed 0.0001, absolute 1e-08)"),
+        ("acc 0.0 x", "acc 1.0 x", "0.0 became 1.0 (off by inf relative, allowed 0.0001, absolute 1e-08)"),
+        ("acc 4.0 x", "acc -2.0 x", "4.0 became -2.0 (off by 1.5e+00 relative, allowed 0.0001, absolute 1e-08)"),
+        ("acc 3 x", "acc 4 x", "3 became 4 (whole numbers are compared exactly)"),
+        ("acc 3 x", "acc 4.5 x", "3 became 4.5 (off by 5.0e-01 relative, allowed 0.0001, absolute 1e-08)"),
+        ("one word here", "one wort here", "'word' became 'wort'"),
+        ("foo here", "bar here", "'foo' became 'bar'"),
+        ("a b", "a  b", "'b' became ' '"),
+    ],
+)
+def test_every_sentence_names_what_differs_and_quotes_the_lines(reference: str, new: str, said: str) -> None:
+    quoted = f"\n  reference: {reference}\n  now:       {new}"
+    assert compare_text(reference, new) == said + quoted
+    # The same in the middle of a text: neither the line before nor the line behind belongs to it.
+    assert compare_text(f"before\n{reference}\nbehind", f"before\n{new}\nbehind") == said + quoted
+
+
+def test_a_long_word_is_cut() -> None:
+    whole, cut = compare_text("w" * 60, "w" * 59 + "v"), compare_text("w" * 61, "w" * 60 + "v")
+    assert str(whole).startswith(f"'{'w' * 60}' became '{'w' * 59}v'\n")
+    assert str(cut).startswith(f"'{'w' * 60}…' became '{'w' * 60}…'\n")
+
+
+def test_a_long_line_is_quoted_around_the_place() -> None:
+    sides = "a" * 61 + " {} " + "b" * 61
+    assert str(compare_text(sides.format("0.5"), sides.format("0.7"))).splitlines()[1:] == [
+        f"  reference: …{'a' * 60} 0.5 {'b' * 55}…",
+        f"  now:       …{'a' * 60} 0.7 {'b' * 55}…",
+    ]
+    sides = "a" * 60 + " {} " + "b" * 55
+    assert str(compare_text(sides.format("0.5"), sides.format("0.7"))).splitlines()[1] == (
+        f"  reference: {sides.format('0.5')}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "new", "said"),
+    [
+        ("one\ntwo", "one\ntwo\nthree", "'three' is new at the end"),
+        ("one 1", "one 1 2", "' 2' is new at the end"),
+        ("one 1 2", "one 1", "' 2' is missing at the end"),
+        ("", "new\nlines", "'new' is new at the end"),
+        ("old", "", "'old' is missing at the end"),
+        ("one t", "one two", "'wo' is new at the end"),
+        ("one two", "one t", "'wo' is missing at the end"),
+        ("1.5", "1.5 ", "' ' is new at the end"),
+        ("1.5\n", "1.5\n\n", "'\\n' is new at the end"),
+    ],
+)
+def test_what_is_new_or_missing_at_the_end(reference: str, new: str, said: str) -> None:
+    assert compare_text(reference, new) == said
+
+
+def test_the_edges_of_the_tolerance() -> None:
+    for reference, new in (
+        ("1.0", "1.00009"), ("-100.0", "-100.009"), ("0.0", "9.9e-9"), ("-0.0", "-9.9e-9"), ("1.0", "1"), ("2", "2.0"),
+        ("1,000", "1000"), ("1e3", "1000"), ("−0.5", "-0.5"),
+    ):  # fmt: skip
+        assert compare_text(reference, new) is None
+    for reference, new in (("1.0", "1.00015"), ("-100.0", "-100.015"), ("0.0", "1.5e-8"), ("0", "1.5e-8")):
+        assert compare_text(reference, new) is not None
+    exact = Tolerance(rtol=0, atol=0.5)
+    assert exact.agree("1.0", "1.5") and not exact.agree("1.0", "1.625") and not exact.agree("1", "2")
+    assert Tolerance(rtol=0.25, atol=0).agree("-4.0", "-5.0"), "the reference's size counts, not its sign"
+    assert not Tolerance(rtol=0.25, atol=0).agree("-4.0", "-5.5")
+    assert Tolerance(rtol=0.25, atol=0, whole=True).agree("4", "5")
+
+
+def test_metadata_in_all_its_forms() -> None:
+    assert Tolerance.of() == Tolerance.of(None, {}) == Tolerance.of({"rtol": None}) == Tolerance(1e-4, 1e-8, False)
+    assert Tolerance.of({"rtol": 0.5}, {"atol": 2}) == Tolerance(0.5, 2.0, True)
+    assert Tolerance.of({"atol": 0}) == Tolerance(1e-4, 0.0, False)
+    with pytest.raises(ValueError, match=r"llmlab.atol is -1: expected a number of 0 or more"):
+        Tolerance.of({"atol": -1})
+    with pytest.raises(ValueError, match=r"llmlab.rtol is 1.0: expected a number from 0 to below 1"):
+        Tolerance.of({"rtol": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("reference", "new", "agree"),
+    [
+        ("⟨1⟩  a", "⟨2⟩ a", True), ("a  ⟨1⟩ \nb", "a ⟨2⟩\nb", True), ("⟨1⟩ a\n b", "⟨2⟩ a\nb", False),
+        ("⟨1⟩ ---", "⟨2⟩ ------", True), ("⟨1⟩ ━━━", "⟨2⟩ ━━━━", True), ("⟨1⟩ --", "⟨2⟩ ---", False),
+        ("a  b", "a ⟨1⟩", False), ("a ---", "a ----", False), ("⟨1⟩ 0.5", "⟨2⟩ 0.6", False),
+        ("9.9999 b", "10.0000  b", True), ("9.99996  b", "10.00001 b", True), ("9.5  b", "9.5 b", False),
+        ("x  9.5", "x 9.5", False), ("x  9.99996", "x 10.00001", True), ("9.99996 8.0", "10.00001  8.0", True),
+    ],
+)  # fmt: skip
+def test_where_the_width_of_blanks_is_free(reference: str, new: str, agree: bool) -> None:
+    assert (compare_text(reference, new) is None) == agree
+
+
 def test_a_cell_may_widen_or_narrow_the_tolerance() -> None:
     assert compare_text("0.912", "0.915", Tolerance.of({"rtol": 1e-2})) is None
     assert compare_text("0.912", "0.915", Tolerance.of({"rtol": 1e-2}, {"rtol": 1e-3})) is not None
@@ -128,6 +223,30 @@ def test_outputs_missing_extra_and_of_another_kind() -> None:
     assert "extra output: 1 output in the reference, 2 outputs now" in str(compare_outputs([one], [one, two]))
     assert "display_data" in str(compare_outputs([one], [two]))
     assert "stderr" in str(compare_outputs([one], [stream("one\n", "stderr")]))
+
+
+def test_outputs_are_told_apart_in_full_sentences() -> None:
+    text, page = display(text_plain="a", text_html="b"), display(text_plain="a", image_png=PIXEL)
+    failed = v4.new_output("error", ename="E", evalue="m", traceback=[])
+    result = v4.new_output("execute_result", data={"text/plain": "a"}, execution_count=1)
+    table = [v4.new_output("display_data", data={"application/json": {"b": 1, "a": x}}) for x in (0.5, 0.6)]
+    for reference, new, said in (
+        ([stream("a\n")], [], "missing output: 1 output in the reference, 0 outputs now; first missing: stdout, 'a'"),
+        ([], [stream("a\nb")], "extra output: 0 outputs in the reference, 1 output now; first extra: stdout, 'a'"),
+        ([text], [text, page], "extra output: 1 output in the reference, 2 outputs now; first extra: display_data, 'a'"),
+        ([display(image_png=PIXEL)], [], "missing output: 1 output in the reference, 0 outputs now; "
+         "first missing: display_data, 'image/png'"),
+        ([failed], [stream("m")], "output 1: the reference has an exception, now there is stdout: m"),
+        ([text, stream("m")], [text, failed], "output 2: the reference has stdout, now there is an exception: E: m"),
+        ([text], [result], "output 1: the reference has display_data, now there is execute_result: a"),
+        ([text], [page], "output 1 (display_data): no text/html any more; image/png is new"),
+        ([table[0]], [table[1]], "output 1 (display_data): application/json: 0.5 became 0.6 (off by 2.0e-01 relative, "
+         'allowed 0.0001, absolute 1e-08)\n  reference: {"a": 0.5, "b": 1}\n  now:       {"a": 0.6, "b": 1}'),
+    ):  # fmt: skip
+        assert compare_outputs(reference, new) == said
+    assert compare_outputs([table[0]], [table[1]], Tolerance(rtol=0.3)) is None
+    assert compare_outputs([stream("0.5\n")], [stream("0.6\n")], Tolerance(rtol=0.3)) is None
+    assert compare_outputs([failed], [failed]) is None
 
 
 def test_the_alternative_is_compared_and_the_pixels_are_not() -> None:

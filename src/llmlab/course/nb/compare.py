@@ -176,7 +176,7 @@ def _text_difference(reference: str, i: int, new: str, j: int) -> str:
 
 def _word(text: str, at: int) -> str:
     """The word that ``at`` stands in, or the blanks."""
-    left, right = re.search(r"\S*$", text[:at]), re.match(r"\S+|\s+", text[at:])
+    left, right = re.search(r"\S*\Z", text[:at]), re.match(r"\S+|\s+", text[at:])
     return _excerpt((left[0] if left and not text[at].isspace() else "") + (right[0] if right else ""))
 
 
