@@ -27,6 +27,7 @@ DROP_FROM_CELL = ("execution", "ExecuteTime", "collapsed", "scrolled", "trusted"
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{9,16}\b|(?<= at )0x[0-9a-fA-F]+")
 _CELL_FILE = re.compile(r"[^\s\"'(<>]*ipykernel_\d+[/\\]+\d+\.py")
 _OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)
+_RETURNS = re.compile(r"\r+\n")
 _BACKSPACE = re.compile(r"[^\n]\x08")
 
 
@@ -121,13 +122,12 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def _overwrite(text: str) -> str:
-    text = text.replace("\r\n", "\n")
     while "\x08" in text:
         shorter = _BACKSPACE.sub("", text)
         if shorter == text:
             break
         text = shorter
-    return _OVERWRITTEN.sub("", text)
+    return _OVERWRITTEN.sub("", _RETURNS.sub("\n", text))  # after backspace, which may bring a return to a line's end
 
 
 def _normal_output(output: Any) -> Any:
