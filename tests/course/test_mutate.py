@@ -10,6 +10,7 @@ import pytest
 from llmlab.course.mutate.faults import faults, planted
 from llmlab.course.mutate.run import Plan, draw, files_of, mutate, report
 from llmlab.course.nb.choose import ToolError
+from llmlab.course.places import repository
 
 SOURCE = '''
 """A docstring with 3 numbers."""
@@ -66,6 +67,41 @@ def test_faults_in_the_package_change_its_meaning_and_keep_its_lines():
         broken = planted(source, fault)
         assert ast.dump(ast.parse(broken)) != ast.dump(ast.parse(source)), fault
         assert fault.first <= fault.line <= fault.last or fault.kind.startswith("operator"), fault
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("a <= b > c >= d != e == f", [("<=", "<"), (">", ">="), (">=", ">"), ("!=", "=="), ("==", "!=")]),
+        ("a is b", [("is", "is not")]), ("a is not b", [("is not", "is")]),
+        ("a in b", [("in", "not in")]), ("a not in b", [("not in", "in")]),
+        ("a + b - c", [("+", "-"), ("-", "+")]),
+        ("a * b / c // d % e ** f & g | h @ i",
+         [("*", "/"), ("/", "*"), ("//", "*"), ("%", "*"), ("**", "*"), ("&", "|"), ("|", "&"), ("@", "*")]),
+        ("a or b or c", [("or", "and")] * 2), ("~a", [("~a", "(a)")]), ("+a", []), ("(a) < (b)", [("<", "<=")]),
+        ("'x' + b", []), ("f'{a + 1}'", []), ("a < (\n    # + stands here\n    b\n)", []), ("x = (a  # note\n < b)", []),
+        ("x @= y", [("x @= y", "pass"), ("@=", "*=")]), ("x <<= y", [("x <<= y", "pass")]),
+        ("x: int", []), ("x: f(3) = 4", [("4", "5")]), ("x = [1.5, 0.0, 'two', None, ...]", [("1.5", "3.0"), ("0.0", "1.0")]),
+        ("y = f(b=g, c=h, **k)", [("b=g,", ""), (", c=h", "")]), ("y = f(b=g)", [("b=g", "")]),
+        ("while a:\n    break", [("a", "not (a)"), ("break", "pass")]), ("for i in a:\n    continue", [("continue", "pass")]),
+        ("with f(3):\n    pass", [("3", "4")]), ("match a:\n    case 1:\n        f()", [("f()", "pass")]),
+        ("try:\n    a()\nexcept E:\n    b()\nelse:\n    c()\nfinally:\n    d()", [(f"{n}()", "pass") for n in "abcd"]),
+        ("if TYPE_CHECKING:\n    x = 1\nelse:\n    y = 2", []), ("__all__ = [1]", []), ("import a\ndel b", []),
+        ("assert a < 2, 3", [("assert a < 2, 3", "pass")]), ("@overload\ndef f():\n    return 1", []),
+        ("async def f(a=1):\n    return 2", [("1", "2"), ("2", "3")]), ("class A:\n    x = 1", [("1", "2")]),
+        ("x = a if b else c", [("b", "not (b)")]), ("x = lambda y=1: y", [("1", "2")]),
+        ("x = [i for i in a if i < b]", [("<", "<=")]), ("def f(*, a, b=1): pass", [("1", "2")]),
+    ],
+)  # fmt: skip
+def test_each_kind_of_fault_by_itself(source, wanted):
+    data = source.encode()
+    assert [(data[f.start : f.stop].decode(), f.new) for f in faults(source)] == wanted
+
+
+def test_a_fault_knows_the_lines_of_its_statement():
+    source = 'def f(a=1):\n    """Text."""\n    x = g(\n        2,\n    )\n    if (x\n        < y):\n        return 3\n'
+    found = {(f.new, f.line, f.first, f.last) for f in faults(source)}
+    assert found == {("2", 1, 1, 2), ("3", 4, 3, 5), ("not (x\n        < y)", 6, 6, 7), ("<=", 6, 6, 7), ("4", 8, 8, 8)}
 
 
 def test_letters_beyond_ascii_do_not_shift_a_fault():
@@ -162,3 +198,13 @@ def test_the_draw_is_the_same_for_a_seed(home):
     plan = Plan("small", most=3, seed=1)
     assert [str(o) for o in draw(plan, home)] == [str(o) for o in draw(plan, home)]
     assert len(draw(plan, home)) == 3
+
+
+def test_every_fault_known_to_change_nothing_stands_in_a_line_that_is_still_there():
+    home = repository()
+    rows = json.loads((home / "tests" / "equivalent_faults.json").read_text(encoding="utf8"))
+    assert len({(row["file"], row["line"], row["becomes"]) for row in rows}) == len(rows), "one is listed twice"
+    for row in rows:
+        lines = {line.strip() for line in (home / "src/llmlab" / row["file"]).read_text(encoding="utf8").splitlines()}
+        assert row["line"] in lines, f"{row['file']} has no such line any more: {row['line']}"
+        assert row["becomes"] != row["line"] and len(row["why"].split()) >= 5, row

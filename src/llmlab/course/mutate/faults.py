@@ -73,8 +73,11 @@ def faults(source: str) -> list[Fault]:
     """
     found = []
     for fault in sorted(_Walker(source).all(), key=lambda f: (f.start, f.stop, f.new)):
+        broken = planted(source, fault)
+        if broken == source:  # an operator beside a comment is left alone
+            continue
         try:
-            compile(planted(source, fault), "<fault>", "exec", dont_inherit=True)
+            compile(broken, "<fault>", "exec", dont_inherit=True)
         except SyntaxError:
             continue
         found.append(fault)
