@@ -105,6 +105,9 @@ def test_a_row_that_sees_no_key_is_zero_and_gives_zero_gradients(backend, kind, 
         "no keys": {},
     }[kind]
     assert (attention(q, k, v, backend="flex", **chosen)[:, :, dark] == 0).all()
+    if backend != "sdpa":
+        lse = attention(q, k, v, backend=backend, return_lse=True, **chosen)[1]
+        assert (lse[:, :, dark] == -torch.inf).all() and torch.isfinite(lse[:, :, ~dark]).all()
     output, dq, dk, dv = run(backend, q, k, v, **chosen)
     for x in (output, dq):
         assert (x[:, :, dark] == 0).all(), "a dark row is not exactly zero"

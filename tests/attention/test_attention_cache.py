@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from attention_cases import make
@@ -10,9 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 from torch.nn.functional import scaled_dot_product_attention
 
+from llmlab.attention import cache as room
+from llmlab.attention import split, triton
 from llmlab.attention.cache import BlockAllocator, ContiguousCache, OutOfBlocksError, PagedCache, RollingCache
 from llmlab.attention.contract import BackendError
 from llmlab.attention.split import merge, split_attention
+from llmlab.attention.tiled import tiled_attention
 
 torch.set_num_threads(1)
 
@@ -147,6 +154,23 @@ def test_ragged_sequences_in_one_pool():
     for s in (0, 2, 3):
         cache.free(s)
     assert cache.allocator.free == 13
+
+
+@pytest.mark.parametrize("new", [1, 2, 5])
+def test_several_tokens_at_once_for_sequences_of_different_lengths(new):
+    """As a speculative decoder asks: each query sees its own sequence up to its own position."""
+    lengths = (3, 8, 0)
+    data = [inputs(time=n + new, batch=1, seed=i) for i, n in enumerate(lengths)]
+    cache = PagedCache(20, 4, batch=3)
+    for s, n in enumerate(lengths):
+        _, k, v = data[s]
+        cache.append(k[:, :, :n], v[:, :, :n], [s])
+    q, k, v = (torch.cat([data[s][x][:, :, n:] for s, n in enumerate(lengths)]) for x in range(3))
+    cache.append(k, v)
+    found = cache.attend(q)
+    for s, n in enumerate(lengths):
+        torch.testing.assert_close(found[s : s + 1], full(*data[s], band(n + new))[:, :, n:])
+    assert cache.view([]).k.shape == (0, 2, 0, 8) and cache.block_table([])[0].shape == (0, 0)
 
 
 def test_a_fork_shares_until_it_writes():
@@ -386,6 +410,8 @@ def test_merge_keeps_its_head():
     assert merge(o, torch.tensor([[1000.0], [1000.0]]))[0].item() == 2, "exp(lse) itself would overflow"
     output, lse = merge(o, torch.full((2, 1), -torch.inf))
     assert output.item() == 0 and lse.item() == -torch.inf
+    output, lse = merge(torch.tensor([[1.0, 5.0], [3.0, 9.0]]), torch.zeros(2))  # the parts of a single row
+    assert output.tolist() == [2, 7] and lse.item() == pytest.approx(math.log(2))
     for bad in ((o, torch.zeros(2, 2)), (o[:0], torch.zeros(0, 1)), (torch.zeros(2), torch.zeros(()))):
         with pytest.raises(ValueError, match="expected"):
             merge(*bad)
@@ -402,6 +428,81 @@ def test_split_attention_equals_full_attention(splits, new):
     torch.testing.assert_close(lse, expected)
     with pytest.raises(ValueError, match="splits=0"):
         split_attention(q, k, v, 0)
+
+
+@pytest.mark.parametrize(
+    ("splits", "sizes"),
+    [(1, [23]), (2, [12, 11]), (5, [5, 5, 5, 5, 3]), (22, [2] * 11 + [1]), (23, [1] * 23), (40, [1] * 23)],
+)
+def test_the_keys_are_cut_into_even_parts(splits, sizes, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        split,
+        "tiled_attention",
+        lambda q, k, v, **options: seen.append(k.shape[2]) or tiled_attention(q, k, v, **options),
+    )
+    q, k, v = inputs()
+    split_attention(q[:, :, -1:], k, v, splits)
+    assert seen == sizes
+    output, lse = split_attention(q[:, :, -1:], k[:, :, :0], v[:, :, :0], splits)
+    assert (output == 0).all() and (lse == -torch.inf).all()
+
+
+def test_what_the_kernel_for_decoding_is_told(monkeypatch):
+    """The rows it may read, how many of them count, the scale; of the paged cache, the pool and the table of blocks."""
+    told, asked = [], []
+    monkeypatch.setattr(room, "takes_kernel", lambda q, k, backend: asked.append(backend) or True)
+    decoder = SimpleNamespace(decode_attention=lambda *a, scale: told.append((*a, scale)) or (a[0] * 2, None))
+    monkeypatch.setitem(sys.modules, "llmlab.attention.triton.decode", decoder)
+    q, k, v = inputs(time=5)
+    last = q[:, :, 4:]
+    for cache in (ContiguousCache(), RollingCache(3), PagedCache(9, 2, batch=2)):
+        cache.append(k[:, :, :4], v[:, :, :4])
+        cache.append(k[:, :, 4:], v[:, :, 4:])
+        assert torch.equal(cache.attend(last, scale=0.3, backend="triton"), last * 2)
+        found_q, found_k, found_v, lengths, table, scale = told.pop()
+        assert found_q is last and scale == 0.3 and lengths.dtype == torch.int32
+        if isinstance(cache, PagedCache):
+            assert found_k is cache._k and found_v is cache._v and table.dtype == torch.int32
+            rows = [torch.cat(list(found_k[row]), 1)[:, :5] for row in table.tolist()]
+            assert torch.equal(torch.stack(rows), k) and lengths.tolist() == [5, 5]
+            continue
+        view = cache.view()
+        assert table is None and torch.equal(found_k, view.k) and torch.equal(found_v, view.v)
+        assert lengths.tolist() == [found_k.shape[2]] * 2 == [{ContiguousCache: 5, RollingCache: 3}[type(cache)]] * 2
+    rolling = RollingCache(3)
+    rolling.append(k, v)
+    rolling.attend(q)
+    assert asked == ["triton"] * 3 and not told, "two or more queries need a mask in the ring"
+
+
+def test_when_the_kernel_for_decoding_is_taken(monkeypatch):
+    monkeypatch.setattr(triton, "decode", SimpleNamespace(refusal=lambda q, k: q.reason), raising=False)
+    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: object())
+    gpu, cpu = SimpleNamespace(is_cuda=True, reason=None), SimpleNamespace(is_cuda=False, reason=None)
+    refused = SimpleNamespace(is_cuda=True, reason="too many queries")
+    found = {(q.is_cuda, b): room.takes_kernel(q, None, b) for q in (gpu, cpu) for b in ("auto", "triton", "naive")}
+    assert [key for key, taken in found.items() if taken] == [(True, "auto"), (True, "triton"), (False, "triton")]
+    assert not room.takes_kernel(refused, None, "auto")
+    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
+    assert not room.takes_kernel(gpu, None, "triton")
+
+
+def test_what_a_cache_makes_lies_where_its_keys_do(monkeypatch):
+    """torch refuses to mix the meta device with the CPU, so it stands for a GPU."""
+    told = []
+    monkeypatch.setattr(room, "takes_kernel", lambda q, k, backend: True)
+    monkeypatch.setattr(room, "_decode", lambda q, k, v, *rest: told.extend(rest) or q)
+    q, k, v = (x.to("meta") for x in inputs(time=1))
+    for cache in (ContiguousCache(), RollingCache(3, 1), PagedCache(9, 2, batch=2)):
+        cache.append(k, v)
+        cache.attend(q)
+        if not isinstance(cache, PagedCache):
+            assert {x.device.type for x in cache.view()} == {"meta"}
+    assert {x.device.type for x in told if isinstance(x, torch.Tensor)} == {"meta"}
+    rolling = RollingCache(3)
+    rolling.append(k.expand(-1, -1, 2, -1), v.expand(-1, -1, 2, -1))
+    assert rolling.attend(q.expand(-1, -1, 2, -1), backend="naive").device.type == "meta"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from attention_cases import BACKENDS, make
+from attention_cases import BACKENDS, OPTIONS, make, options
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
@@ -23,6 +23,7 @@ from llmlab.attention import (
     naive,
     sdpa,
     tiled,
+    varlen_attention,
 )
 
 torch.set_num_threads(1)
@@ -101,6 +102,29 @@ def test_the_other_entrances_check_too():
         attention(*make(5, 7), mask=torch.zeros(5, 7))
 
 
+def test_the_other_entrances_have_the_same_defaults():
+    defaults = {name: p.default for name, p in inspect.signature(attention).parameters.items()}
+    for function in (attention_weights, room._call, varlen_attention, *room.BACKENDS.values()):
+        for name, parameter in inspect.signature(function).parameters.items():
+            assert name in {"cu_seqlens_q", "cu_seqlens_k"} or parameter.default == defaults[name], (
+                function,
+                name,
+            )
+    q, k, v = make(5, 7, kv_heads=2)
+    for entrance in (attention_backends, explain_choice):
+        with pytest.raises(ValueError, match="or enable_gqa=True"):
+            entrance(q, k, v)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_weights_are_what_the_output_is_made_with(name):
+    q, k, _ = make(6, 9, kv_heads=2)
+    chosen = options(name, 6, 9)
+    v = torch.eye(9, dtype=torch.float64).expand(2, 2, 9, 9)
+    expected = attention(q, k, v, enable_gqa=True, backend="naive", **chosen)
+    torch.testing.assert_close(attention_weights(q, k, enable_gqa=True, **chosen), expected)
+
+
 def test_a_named_backend_that_cannot_says_why():
     with pytest.raises(
         BackendError, match="'sdpa' cannot do this: .*does not return the log-sum-exp; backend='auto' takes 'tiled'"
@@ -148,7 +172,7 @@ def test_auto_takes_what_it_says(monkeypatch):
 
 
 def test_triton_is_never_chosen_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(room.triton, "_unavailable", lambda q: None)  # as if interpreted
+    monkeypatch.setattr(room.triton, "unavailable", lambda q: None)  # as if interpreted
     assert chosen(**qkv(return_lse=True)) == "tiled" and chosen(**qkv(window=2)) == "sdpa"
     assert attention_backends(**qkv())[-1].can_run
 
@@ -165,7 +189,7 @@ def test_auto_on_a_gpu(monkeypatch):
                 arguments["mask"] = torch.empty(2, 1, 1, keys or time, dtype=torch.bool, device="cuda")
             return chosen(**tensors, **arguments), explain_choice(**tensors, **arguments)
 
-    monkeypatch.setattr(room.triton, "_unavailable", lambda q: None)
+    monkeypatch.setattr(room.triton, "unavailable", lambda q: None)
     assert ask()[0] == ask(causal=True)[0] == ask(padded=True)[0] == "sdpa"
     assert ask(causal=True, window=2000)[0] == "sdpa", "a window that hides nothing"
     assert ask(1, 4096, causal=True, window=100)[0] == ask(64, causal=True, window=8)[0] == "sdpa", (
@@ -178,7 +202,7 @@ def test_auto_on_a_gpu(monkeypatch):
     assert name == "triton" and "log-sum-exp" in why
     assert ask(causal=True, window=100, dtype=torch.float64)[0] == "sdpa"
     assert ask(return_lse=True, dtype=torch.float64)[0] == "tiled"
-    monkeypatch.setattr(room.triton, "_unavailable", lambda q: "there is none")
+    monkeypatch.setattr(room.triton, "unavailable", lambda q: "there is none")
     assert ask(causal=True, window=100)[0] == "sdpa" and ask(return_lse=True)[0] == "tiled"
 
 
@@ -217,6 +241,15 @@ def test_autocast_is_torchs(backend):
     expected = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), backend=backend)
     assert torch.equal(output, expected)
     assert q.grad.dtype == torch.float32 and torch.isfinite(q.grad).all()
+
+
+@pytest.mark.parametrize("backend", ["auto", "naive"])
+@pytest.mark.parametrize("inside", [True, False], ids=["under autocast", "without"])
+def test_the_meta_device_has_no_autocast_and_gives_the_shapes_all_the_same(backend, inside):
+    q, k, v = (x.detach().to("meta") for x in make(5, 7, dtype=torch.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+        output = attention(q, k, v, causal=True, backend=backend)
+    assert (output.device.type, output.dtype, output.shape) == ("meta", torch.float32, (2, 4, 5, 8))
 
 
 @pytest.mark.parametrize("backend", ["naive", "tiled"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from attention_cases import may_look
 
-from llmlab.attention import allowed_mask, causal_mask, padding_mask, window_mask
+from llmlab.attention import allowed_mask, attention, causal_mask, padding_mask, window_mask
 from llmlab.attention.masks import all_visible, key_ranges
 
 
@@ -67,3 +67,22 @@ def test_what_tiles_may_skip_and_need_not_mask(causal, window, sinks):
             for a, b in itertools.combinations(range(keys + 1), 2):
                 everyone = all(may_look(r, j, queries, keys, **rule) for r in range(i, last + 1) for j in range(a, b))
                 assert all_visible(first, stop, slice(a, b), **rule) == everyone
+
+
+def test_masks_are_made_where_the_lengths_or_the_caller_say(monkeypatch):
+    """torch refuses to mix the meta device with the CPU, so it stands for a GPU."""
+    lengths = torch.empty(2, dtype=torch.long, device="meta")
+    rule = {"causal": True, "window": 2, "sinks": 1, "device": "meta"}
+    made = [padding_mask(lengths, 5), padding_mask(lengths, 5, side="left"), causal_mask(2, 3, device="meta")]
+    made += [window_mask(2, 3, 2, device="meta"), allowed_mask(2, 3, **rule), allowed_mask(2, 5, mask=made[0], **rule)]
+    assert {mask.device.type for mask in made} == {"meta"}
+    q, k = torch.empty(2, 4, 3, 8, device="meta"), torch.empty(2, 4, 5, 8, device="meta")
+    generator = torch.Generator()  # the meta device has none
+    monkeypatch.setattr(torch, "Generator", lambda device: generator)
+    for backend in ("naive", "sdpa", "tiled"):
+        for chosen in (
+            {"causal": True},
+            {"window": 2, "mask": made[1]},
+            {"causal": True, "mask": torch.zeros(3, 5, device="meta")},
+        ):
+            assert attention(q, k, k, backend=backend, **chosen).device.type == "meta"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import jaxtyped
 
-from llmlab.attention import BackendError, attention, padding_mask, varlen_attention
+from llmlab.attention import BackendError, attention, padding_mask, triton, varlen_attention
 
 torch.set_num_threads(1)
 HERE = ("naive", "tiled", "sdpa", "auto")
@@ -89,6 +90,32 @@ def test_any_lengths(lengths, causal):
         alone = [x.transpose(0, 1)[None] for x in (q[a:b], k[c:d], v[c:d])]
         expected = attention(*alone, causal=causal, enable_gqa=True, backend="naive")
         torch.testing.assert_close(found[a:b].transpose(0, 1)[None], expected)
+
+
+@pytest.mark.parametrize("lengths", [((3, 0, 2), (1, 4, 0)), ((), ())], ids=str)
+def test_what_the_kernel_is_told(lengths, monkeypatch):
+    """One call for all sequences: their ends, the longest of each, the rules and the scale."""
+    told = []
+
+    def kernel(q, k, v, *arguments, **options):
+        told.append((q, k, v, arguments, options))
+        return q * 2, q[..., 0]
+
+    monkeypatch.setattr(triton, "refusal", lambda call: None)
+    monkeypatch.setattr(triton, "ops", SimpleNamespace(varlen=kernel), raising=False)
+    (q, k, v), ends = packed(*lengths)
+    rule = {"causal": True, "window": 2, "sinks": 1}
+    output, lse = varlen_attention(q, k, v, *ends, **rule, enable_gqa=True, backend="triton", return_lse=True)
+    assert torch.equal(output, q * 2) and torch.equal(lse, q[..., 0])
+    assert torch.equal(varlen_attention(q, k, v, *ends, enable_gqa=True, backend="triton", scale=0.3), q * 2)
+    for found, options in zip(
+        told, (rule | {"scale": 1 / 8**0.5}, {"causal": False, "window": None, "sinks": 0, "scale": 0.3})
+    ):
+        assert found[0] is q and found[1] is k and found[2] is v and found[4] == options
+        assert found[3][0] is ends[0] and found[3][1] is ends[1]
+        assert found[3][2:] == tuple(max(x, default=0) for x in lengths)
+    assert varlen_attention(q, k, v, *ends, enable_gqa=True).shape == (sum(lengths[0]), 4, 5), "not chosen on the CPU"
+    assert len(told) == 2
 
 
 def test_autocast():
