@@ -118,6 +118,20 @@ def test_not_implemented_in_a_library_is_not_an_unsolved_answer():
     assert "forward" in result.message
 
 
+class OpenModule(torch.nn.Module):
+    def forward(self, x):
+        raise NotImplementedError("write your answer here")
+
+
+def calls_what_a_library_leaves_open(x):
+    return torch.nn.Module().forward(x)
+
+
+def test_whose_line_raised_it_decides():
+    assert verdict(OpenModule()).state == "todo", "the learner's line, though torch called it"
+    assert verdict(calls_what_a_library_leaves_open).state == "wrong", "torch's line, though the learner called it"
+
+
 # --- what learners' code does
 
 
@@ -249,6 +263,86 @@ def test_long_line_is_cut():
     capture.write("x" * 10**6)
     assert capture.shown() == ["  | " + "x" * 120 + "…"]
     assert len(capture.text) < 10**4
+
+
+def test_what_was_printed_is_kept_up_to_a_length_and_counted_beyond():
+    capture = Capture()
+    assert capture.shown() == [] and capture.writable() and capture.write("") == 0
+    assert capture.write("x" * 3999) == 3999 and capture.write("yz\n") == 3
+    assert capture.text == "x" * 3999 + "y" and capture.shown() == ["  | " + "x" * 120 + "…"]
+    with pytest.raises(TypeError, match="write\\(\\) takes a str, not int"):
+        capture.write(3)
+    capture = Capture()
+    capture.write("\n".join("x" * 120 for _ in range(6)))
+    assert capture.shown() == ["  | " + "x" * 120] * 6
+    capture.write("\n")
+    assert len(capture.shown()) == 6, "a line that was ended is no further line"
+    capture.write("one\ntwo")
+    assert capture.shown()[6:] == ["  … and 2 more lines, not shown: print less"]
+    assert capture.shown(most=1, width=3) == ["  | xxx…", "  … and 7 more lines, not shown: print less"]
+
+
+def test_long_messages_are_cut_and_the_limit_is_said_in_words():
+    def shouts(x):
+        raise ValueError("a" * 241)
+
+    def screams(x):
+        raise ValueError(f"{'b' * 228} {'c' * 11}")
+
+    assert f"ValueError: {'a' * 239}…, at line" in verdict(shouts).message
+    assert f"ValueError: {'b' * 228} {'c' * 11}, at line" in verdict(screams).message, "240 characters are not cut"
+    assert "stopped after 1 second, your code was still running" in verdict(loops, limit=1).message
+
+
+def test_the_innermost_line_that_the_learner_wrote_is_quoted():
+    def outer(x):
+        return (
+            inner(x)
+            + "a string that makes this line long enough to be cut, as it has more than a hundred characters in it"
+        )
+
+    def inner(x):
+        return list(map(torch.linalg.inv, [x]))
+
+    place = f", at line {inner.__code__.co_firstlineno + 1} of `inner` (`return list(map(torch.linalg.inv, [x]))`)"
+    assert verdict(outer).message.endswith(place)
+
+    def long(x):
+        return x @ "a string that makes this line long enough to be cut, as it has more than a hundred characters in it"
+
+    quoted = verdict(long).message.split("(`")[1].removesuffix("`)")
+    assert len(quoted) == 100 and quoted.startswith('return x @ "a string')
+
+
+def test_no_more_than_three_warnings_are_shown_and_none_of_a_library():
+    def warns(x):
+        for i in range(5):
+            warnings.warn(f"number {i}", stacklevel=1)
+        np.float64(1) / np.float64(0)
+        warnings.warn_explicit("not ours", UserWarning, np.__file__, 1)
+        return right(x)
+
+    lines = verdict(warns).message.splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [f"  Warned: UserWarning: number {i}" for i in range(3)]
+
+
+def test_an_open_answer_is_told_no_more_than_that():
+    def prints(x):
+        print("working on it")
+        raise NotImplementedError
+
+    assert verdict(prints).message == "○ 99.softmax: still to do: write your answer, then run this cell again"
+    found = verdict(half_done)
+    assert found.message == (
+        f"○ 99.softmax: still to do: a `...` is not replaced yet, at line {half_done.__code__.co_firstlineno + 3} "
+        "of `half_done` (`return shifted.exp() / top`)"
+    )
+    assert repr(found) == found.message and found.task_id == "99.softmax"
+
+
+def test_a_check_may_return_nothing_true_or_a_sentence():
+    for returned, said in ((None, "passed"), (True, "passed"), ("well", "passed: well")):
+        assert verdict(1, function=lambda answer, r=returned: r).message == f"✓ 99.softmax: {said}"
 
 
 def test_warnings_of_the_learners_code_are_shown_once():
@@ -453,6 +547,7 @@ def test_global_state_is_put_back():
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.set_default_device("meta")
+        torch.set_num_threads(torch.get_num_threads() + 1)
         torch.manual_seed(99)
         np.random.seed(99)
         np.seterr(all="raise")
@@ -464,7 +559,7 @@ def test_global_state_is_put_back():
     def state():
         return (
             torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_default_device(), torch.get_rng_state().sum().item(),
-            np.random.get_state()[1].sum(), np.geterr(), random.getstate(), sys.getrecursionlimit(), sys.stdout, os._exit,
+            np.random.get_state()[1].sum(), torch.get_num_threads(), np.geterr(), random.getstate(), sys.getrecursionlimit(), sys.stdout, os._exit,
         )  # fmt: skip
 
     before = state()
@@ -582,8 +677,12 @@ def test_check_of_an_unknown_task_says_so():
     [
         ("id", "softmax", "two digits, a dot"),
         ("kind", "guess", "expected 'build', 'debug' or 'reason'"),
+        ("id", "99.Softmax", "two digits, a dot"),
         ("difficulty", 4, "expected 1, 2 or 3"),
-        ("hints", ("one",), "expected two hints"),
+        ("difficulty", 0, "expected 1, 2 or 3"),
+        ("hints", ("one",), "expected two hints, got 1"),
+        ("hints", ("a", "b", "c"), "expected two hints, got 3"),
+        ("hints", "ab", "expected two hints, got 2"),
     ],
 )
 def test_malformed_task_is_refused(field, value, message):

@@ -159,12 +159,31 @@ def test_card_shows_the_facts_in_words_and_folds_the_hints(monkeypatch):
     assert 'hint("99.double", 1)' in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"difficulty": 1, "minutes": 1, "kind": "debug"}, "Debug: find the fault, prove it, mend it · easy ●○○ · about 1 minute"),
+        ({"difficulty": 3, "minutes": 20, "kind": "reason"}, "Reason: work out a number or a choice · hard ●●● · about 20 minutes"),
+    ],
+)  # fmt: skip
+def test_every_kind_and_difficulty_has_its_words(changes, facts, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw=False: shown.append((bundle, raw)))
+    monkeypatch.setattr(labs, "find", lambda name: with_bank(**changes))
+    task_card("99.double")
+    ((bundle, raw),) = shown
+    assert raw and bundle["text/plain"].splitlines()[:2] == ["Task 99.double: Twice `x`", facts]
+    assert facts in bundle["text/html"] and "<summary>Second hint</summary>" in bundle["text/html"]
+
+
 def test_hint_prints(monkeypatch, capsys):
     monkeypatch.setattr(labs, "find", lambda name: DOUBLE)
     hint("99.double")
-    assert capsys.readouterr().out == "What is x < y?\n"
-    with pytest.raises(ValueError, match="expected 1 or 2"):
-        hint("99.double", 3)
+    hint("99.double", 2)
+    assert capsys.readouterr().out == "What is x < y?\nAdd x\n\nto itself & return it.\n"
+    for number in (0, 3):
+        with pytest.raises(ValueError, match="expected 1 or 2"):
+            hint("99.double", number)
 
 
 def test_unknown_names_are_told_what_there_is(monkeypatch):

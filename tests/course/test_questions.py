@@ -40,6 +40,14 @@ def test_the_bank_meets_its_schema_and_rules(raw):
     assert parse(raw) == questions()
 
 
+def test_a_notebook_that_opens_does_not_wait_for_the_schema(monkeypatch):
+    def validate(*arguments):
+        raise AssertionError("the schema was checked")
+
+    monkeypatch.setattr(module, "validate", validate)
+    assert questions.__wrapped__() == questions()
+
+
 def test_all_180_are_there():
     assert Counter(q.id[0] for q in questions()) == {"A": 50, "B": 50, "C": 30, "D": 30, "E": 20}
     ids = [f"{letter}{n:02d}" for letter, last in zip("ABCDE", (50, 50, 30, 30, 20)) for n in range(1, last + 1)]
@@ -249,6 +257,81 @@ def test_the_command_refuses_nonsense(capsys):
     assert main(["99"]) == 2
     assert main(["Z99"]) == 2
     assert "neither a lesson" in capsys.readouterr().err
+
+
+def test_fold_breaks_where_the_terminal_ends():
+    assert fold("one two three four", indent="  ", first="", width=10) == ["one two", "  three", "  four"]
+    assert fold("one two three", indent="  ", width=13) == ["  one two", "  three"], "the first line is indented too"
+    assert fold("well-known well-known", width=12) == ["well-known", "well-known"]
+    assert fold("注意力把每个词，和别的词比较。", width=12) == ["注意力把每个", "词，和别的词", "比较。"]
+    assert fold("注意力 softmax(x) 是什么，对吗", indent="  ", first="A ", width=14) == [
+        "A 注意力", "  softmax(x)", "  是什么，对吗",
+    ]  # fmt: skip
+    assert fold("注意力", indent="    ", width=6) == ["    注", "    意", "    力"]
+    assert fold("每个词。", width=6) == ["每个词。"], "a full stop hangs over the edge"
+
+
+def test_fold_asks_the_terminal_and_never_goes_beyond_120(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert max(map(len, fold("word " * 60))) <= 20
+    monkeypatch.setenv("COLUMNS", "300")
+    assert max(map(len, fold("word " * 60))) == 119 == max(map(len, fold("word " * 60, width=300)))
+    assert max(module.columns(line) for line in fold("词" * 200)) == 120
+
+
+def test_what_is_printed_of_an_answered_question(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    q = question("A27")
+    assert main(["A27"]) == 0 and main(["A27", "--zh"]) == 0
+    both = capsys.readouterr().out
+    assert both.count("A27  ") == 2 and q.question_zh[:8] in both and q.answer_en[:20] not in both
+    for words, answer, other in (
+        (["A27", "-a"], q.answer_en, q.answer_zh),
+        (["A27", "-a", "--zh"], q.answer_zh, q.answer_en),
+    ):
+        assert main(words) == 0
+        said = re.sub(r"\s", "", capsys.readouterr().out)
+        wanted = [
+            answer,
+            *(t for f in q.followups for t in (f"Then: {f.question}", f.answer)),
+            *(f"· {n}" for n in q.numbers),
+        ]
+        wanted += [f"Often said: {q.popular_mistake.says}", f"Right: {q.popular_mistake.right}"]
+        wanted += [f"Claims: {', '.join(q.claims)}", *(s.cite() for s in q.sources)]
+        for text in wanted:
+            assert re.sub(r"\s", "", text) in said
+        assert re.sub(r"\s", "", other) not in said
+
+
+def test_every_line_but_the_first_of_a_question_is_indented(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    for words in (["A27"], ["A27", "--zh"], ["A27", "-a"], ["A27", "-a", "--zh"]):
+        assert main(words) == 0
+        first, *rest = capsys.readouterr().out.splitlines()
+        assert first.startswith("A27  ") and rest and all(not line or line.startswith("     ") for line in rest)
+
+
+def test_several_are_printed_in_the_order_asked_and_none_is_counted(capsys):
+    assert main(["B34", "a27", "27"]) == 0
+    out = capsys.readouterr().out
+    asked = ["B34", "A27", *(q.id for q in for_notebook("27"))]
+    assert [line[:3] for line in out.splitlines() if re.match(r"[A-E]\d\d  ", line)] == asked
+    assert "families" not in out
+
+
+def test_a_question_without_an_answer_names_its_lesson(capsys):
+    planned = next(q for q in questions() if not q.answered)
+    assert main([planned.id, "-a"]) == 0
+    out = capsys.readouterr().out
+    assert lesson(planned.notebook).name in out and "Claims" not in out and out.endswith("\n\n")
+
+
+def test_a_source_is_cited_by_its_number_or_its_venue():
+    source = module.Source("k", "A and B", 2017, "On C", arxiv="1706.03762", venue="NeurIPS")
+    assert source.cite() == "A and B, 2017, On C, arXiv:1706.03762"
+    assert (
+        module.Source("k", "A", 1998, "On D", venue="Neural Computation").cite() == "A, 1998, On D, Neural Computation"
+    )
 
 
 def test_fold_keeps_every_character():

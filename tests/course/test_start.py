@@ -1,9 +1,12 @@
 """The start page is what the course table says, its links lead somewhere, and it works on an empty machine."""
 
+import os
 import re
 
 import nbformat
+import psutil
 import pytest
+import torch
 
 from llmlab.course import labs, progress, start
 from llmlab.course.lessons import lesson, lessons
@@ -203,3 +206,62 @@ def test_all_that_depends_on_the_machine_is_marked(shown):
     assert len(rows) == 5
     for row in rows:
         assert re.fullmatch(r"[A-Z][a-z]+( \w+)* +⟨[^⟨⟩]+⟩", row), row
+    memory = float(re.search(r"Memory +⟨([\d.]+) GiB⟩", shown[0])[1])
+    assert memory == pytest.approx(psutil.virtual_memory().total / 1024**3, rel=0.01)
+    assert f"⟨{os.cpu_count()}⟩" in rows[2] and torch.__version__ in rows[4]
+    assert re.search(r"⟨cpu: \w+|⟨cuda: \w+|⟨mps: \w+", rows[0]), "the device has a name"
+
+
+def test_the_map_counts_hours_and_notebooks(course):
+    text = text_of(build())
+    minutes = sum(entry.minutes for entry in lessons()) + sum(entry.lab_minutes for entry in lessons())
+    assert f"about {round(minutes / 60)} hours with all labs" in text and "that are there: 2 of 50" in text
+    assert f"| [{lesson('12').lab_minutes} min](../labs/12_sentiment_analysis.ipynb) |" in text
+    assert f"{lesson('01').lab_minutes} min (planned)" in text
+
+
+def test_the_interview_path_names_what_is_there_and_what_is_planned(course):
+    text = text_of(build())
+    there = re.search(r"Read these, in this order: (.*)\.\n", text)[1]
+    planned = re.search(r"Planned for this path: (.*)\.", text)[1]
+    assert re.findall(r"\[(\d\d) ", there) == ["12", "27"] and "`python3 course.py questions 12 --answer`" in text
+    assert re.findall(r"(?:^|, )(\d\d) ", planned) == [n for n in start.INTERVIEW if n not in ("12", "27")]
+    for file in (course / "notebooks").glob("*.ipynb"):
+        file.unlink()
+    empty = text_of(build())
+    assert "in this order: none yet." in empty and f"questions {start.INTERVIEW[0]} --answer" in empty
+
+
+def test_the_command_writes_the_page_and_runs_it(course, monkeypatch, capsys):
+    from llmlab.course.nb.choose import ToolError
+
+    run = []
+    monkeypatch.setattr("llmlab.course.nb.regen.regen_one", run.append)
+    assert main([]) == 0
+    assert run == [course / "notebooks" / "00_start.ipynb"] and differences(run[0]) == []
+    assert capsys.readouterr().out == "notebooks/00_start.ipynb: written\n"
+
+    def fails(path):
+        raise ToolError("a cell failed")
+
+    monkeypatch.setattr("llmlab.course.nb.regen.regen_one", fails)
+    assert main([]) == 1 and capsys.readouterr().err == "a cell failed\n"
+    assert main(["--check"]) == 0 and "is what the course table says" in capsys.readouterr().out
+    run[0].write_text("{")
+    assert main(["--check"]) == 1 and "cannot be read as a notebook" in capsys.readouterr().out
+
+
+def test_what_is_done_begun_and_open():
+    def at(passed=0, tasks=2, predicted=0, predictions=2):
+        return Standing(lesson("01"), passed, tasks, predicted, 0, predictions)
+
+    assert [(s.done, s.started) for s in (at(), at(1), at(2), at(3), at(0, predicted=2))] == [
+        (False, False), (False, True), (True, False), (True, False), (False, True),
+    ]  # fmt: skip
+    without_a_lab = [at(tasks=0), at(tasks=0, predicted=1), at(tasks=0, predicted=2), at(tasks=0, predictions=0)]
+    assert [(s.done, s.started) for s in without_a_lab] == [
+        (False, False),
+        (False, True),
+        (True, False),
+        (False, False),
+    ]
