@@ -55,3 +55,37 @@ def test_a_certain_wrong_answer_is_costly_but_finite():
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         with_temperature([[0.5, 0.5]], 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "says"),
+    [
+        ([0, 1], [0.5, 0.5], r"expected \(n,\) and \(n, classes\)"),
+        ([[0]], [[[0.5, 0.5]]], r"expected \(n,\) and \(n, classes\)"),
+        ([0], [[0.5, 0.5], [0.5, 0.5]], r"expected \(n,\)"),
+        ([[0], [1]], [[0.5, 0.5], [0.5, 0.5]], r"expected \(n,\)"),
+        ([], np.zeros((0, 2)), "with n >= 1"),
+        ([0], [[0.5, 0.5003]], "do not add up to 1"),
+        ([0], [[0.5, 0.4997]], "do not add up to 1"),
+        ([0, 0], [[0.5, 0.5], [2.0, 1.0]], "do not add up to 1"),
+        ([0], [[1.1, -0.1]], "do not add up to 1"),
+    ],
+)
+def test_what_are_no_probabilities_of_labels_is_refused(labels, probabilities, says):
+    for function in (reliability, log_loss, expected_calibration_error):
+        with pytest.raises(ValueError, match=says):
+            function(labels, probabilities)
+
+
+def test_one_example_rounding_and_zeros_are_accepted():
+    found = reliability([1], [[0.0, 1.0]])
+    assert (found.confidence.tolist(), found.accuracy.tolist(), found.size.tolist()) == ([1.0], [1.0], [1])
+    reliability([1], [[0.5, 0.50009]])
+    reliability([1], [[0.5, 0.49991]])
+
+
+def test_the_edges_of_the_bins():
+    p = np.array([0.5, 0.59, 0.6, 0.75, 1.0])
+    found = reliability([0, 1, 0, 0, 0], np.stack([p, 1 - p], 1), bins=5)
+    assert found.size.tolist() == [2, 2, 1] and found.accuracy.tolist() == [0.5, 1.0, 1.0]
+    assert found.confidence.tolist() == pytest.approx([0.545, 0.675, 1.0])

@@ -42,6 +42,36 @@ def test_bootstrap_of_a_share_is_close_to_wilson_and_repeats():
     assert found == bootstrap_interval(lambda i: right[i].mean(), len(right))
 
 
-def test_bootstrap_refuses_an_empty_test_set():
-    with pytest.raises(ValueError, match="size"):
-        bootstrap_interval(lambda i: 0.0, 0)
+@pytest.mark.parametrize(
+    "bad", [{"size": 0}, {"rounds": 0}, {"level": 0}, {"level": 1}, {"level": 1.5}, {"level": -0.5}]
+)
+def test_bootstrap_refuses_what_is_no_interval(bad):
+    with pytest.raises(ValueError, match="expected size, rounds >= 1 and 0 < level < 1"):
+        bootstrap_interval(lambda i: 0.0, **{"size": 5, **bad})
+
+
+def test_bootstrap_of_one_example_in_one_round():
+    assert bootstrap_interval(lambda i: float(i.sum()), 1, rounds=1) == (0, 0)
+
+
+def test_the_bootstrap_draws_whole_test_sets_and_takes_the_percentiles():
+    drawn = []
+    found = bootstrap_interval(lambda i: drawn.append(i) or i.mean(), 50, rounds=200, level=0.5, seed=3)
+    means = [i.mean() for i in drawn]
+    assert len(drawn) == 200 and {len(i) for i in drawn} == {50}
+    assert set(np.concatenate(drawn).tolist()) == set(range(50)) and any(len(set(i)) < 50 for i in drawn)
+    assert found == pytest.approx(np.quantile(means, [0.25, 0.75]))
+    counted = []
+    bootstrap_interval(lambda i: counted.append(1) or 0.0, 3)
+    assert len(counted) == 1000
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([True], [1]), ([1], [True]), ([True, False], [True]), ([[True]], [[True]]), (True, False), ([True], ["yes"]),
+    ],
+)  # fmt: skip
+def test_mcnemar_wants_two_lists_of_truth_values(first, second):
+    with pytest.raises(ValueError, match="expected two boolean lists of one length"):
+        mcnemar(first, second)
