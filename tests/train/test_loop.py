@@ -20,9 +20,15 @@ def test_buckets_hold_every_index_once_and_little_padding():
     assert batches == again != list(bucket_by_length(lengths, 16, random.Random(2)))
 
 
-def test_batch_size_zero_is_refused():
+def test_short_batches_do_not_all_come_first():
+    firsts = [batch[0] for batch in bucket_by_length(range(800), 16, random.Random(0))]  # one pool, sorted inside
+    assert firsts != sorted(firsts)
+
+
+def test_batch_size_zero_is_refused_and_one_is_not():
     with pytest.raises(ValueError, match="batch_size=0"):
         list(bucket_by_length([1], 0, random.Random(0)))
+    assert sorted(bucket_by_length([1, 2, 3], 1, random.Random(0))) == [[0], [1], [2]]
 
 
 def test_schedule_rises_to_one_and_falls_to_zero():
