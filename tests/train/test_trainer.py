@@ -231,3 +231,15 @@ def test_early_stopping_refuses_nonsense(options, message):
 def test_a_score_that_is_no_number_is_said():
     with pytest.raises(FloatingPointError, match="score 0 is nan"):
         EarlyStopping().update(math.nan, nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(("mode", "scores"), [("max", (0.5, 0.58, 0.61)), ("min", (0.5, 0.42, 0.39))])
+def test_an_improvement_must_exceed_min_delta_as_it_is(mode, scores):
+    stopping, model = EarlyStopping(patience=9, min_delta=0.1, mode=mode), nn.Linear(1, 1)
+    seen = []
+    for score in scores:  # 0.08 is not enough, 0.11 is
+        stopping.update(score, model)
+        seen.append(stopping.best)
+    assert seen == [scores[0], scores[0], scores[2]]
+    with pytest.raises(ValueError, match="min_delta=inf"):
+        EarlyStopping(min_delta=math.inf)
