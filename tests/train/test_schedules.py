@@ -96,4 +96,4 @@ def test_nonsense_is_refused(call, message):
 def test_the_smallest_counts_are_taken():
     assert [inverse_sqrt(step, warmup=1) for step in (0, 3)] == [1.0, 0.5]
     assert [step_decay(step, every=1, factor=0.5) for step in (0, 1, 2)] == [1.0, 0.5, 0.25]
-    assert warmup_cosine(1, total=2, warmup=1) == pytest.approx(1.0)  # one step is left, and it is the first of it
+    assert [warmup_cosine(step, total=2, warmup=1) for step in (0, 1, 2)] == pytest.approx([1.0, 1.0, 0.0])
