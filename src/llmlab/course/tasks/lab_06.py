@@ -27,6 +27,11 @@ def check_dropout(answer: Any) -> str:
         len(counts) > 1,
         f"three calls drop exactly {max(counts)} elements each: the draws are independent, so their number varies",
     )
+    rates = torch.stack([call(answer, torch.ones(3, 4), p, True) == 0 for _ in range(120)]).double().mean(0)
+    expect(
+        rates.min() > 0,
+        f"120 calls on a (3, 4) tensor drop {int((rates == 0).sum())} of its 12 elements not once: each has the same chance",
+    )
     deep = x.reshape(20, 10, 300)
     _expect_dropped(call(answer, deep, p, True).reshape(-1, 300), x, p, "the output for three axes")
     expect_close(call(answer, x, p, False), x, "the output when not training", near_misses=_at_evaluation(x, p))
@@ -125,6 +130,12 @@ def _rand(*shape_of: int) -> Callable[[Any, float], Any]:
 
         return torch.rand([1 if i in shape_of else n for i, n in enumerate(x.shape)]) >= p
 
+    return keep
+
+
+def _first_kept(x: Any, p: float) -> Any:
+    keep = _rand()(x, p)
+    keep.view(-1)[0] = True
     return keep
 
 
@@ -551,6 +562,7 @@ TASKS = [
                 Case("scaled at evaluation", _dropout(evaluation=lambda x, p: x * (1 - p)), "evaluation too"),
                 Case("realised share", _realised, "happened to stay"),
                 Case("exactly p of them", _exactly, "independent"),
+                Case("spares the first", _dropout(keep=_first_kept), "not once"),
                 Case("a draw for each token", _dropout(keep=_two_axes), "whole rows"),
                 Case("in place", _in_place, "in place"),
                 Case("no gradient", _no_gradient, "gradient"),
