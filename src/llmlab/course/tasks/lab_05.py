@@ -92,6 +92,13 @@ def check_forward(answer: Any) -> str:
         1e-2,
         hint="the mean of the squares minus the squared mean loses all digits here: subtract the mean first, then square",
     )
+    small = _made(3, 5, seed=4) * 1e-4
+    expect_close(
+        call(answer, small, torch.ones(5).double(), torch.zeros(5).double(), 1e-12),
+        torch.nn.functional.layer_norm(small, (5,), eps=1e-12),
+        "the output for rows of size 0.0001 and eps = 1e-12",
+        hint="take eps as it is given, without a floor of your own",
+    )
     overflow = "600² is more than float16 can hold (65,504): compute in float32 and go back at the end"
     wide = (_made(2, 64, seed=5) * 200).half()
     got = call(answer, wide, torch.ones(64, dtype=torch.float16), torch.zeros(64, dtype=torch.float16), 1e-5)
@@ -141,6 +148,15 @@ def _through_standard(x: Any, weight: Any, bias: Any, eps: float) -> Any:
     return torch.addcmul(bias.to(wide.dtype), weight.to(wide.dtype), centred * scale).to(x.dtype)
 
 
+def _by_autograd(grad: Any, x: Any, weight: Any, eps: float) -> Any:
+    import torch
+
+    with torch.enable_grad():
+        leaves = [t.detach().clone().requires_grad_() for t in (x, weight, torch.zeros_like(weight))]
+        out = torch.nn.functional.layer_norm(leaves[0], weight.shape, leaves[1], leaves[2], eps)
+        return torch.autograd.grad(out, leaves, grad)
+
+
 def _gradients(
     grad: Any,
     x: Any,
@@ -179,8 +195,13 @@ def check_backward(answer: Any) -> str:
         want = torch.autograd.grad(
             torch.nn.functional.layer_norm(leaves[0], (5,), leaves[1], leaves[2], eps), leaves, grad
         )
-        with torch.no_grad():
-            got = call(answer, grad, x, weight, eps)
+        with torch.inference_mode():  # nothing is recorded in it, whatever the answer switches on
+            try:
+                got = call(answer, grad, x, weight, eps)
+            except RuntimeError as error:
+                if "grad_fn" not in str(error):
+                    raise
+                raise Wrong("you let autograd derive it; derive it yourself: this check runs without it") from error
         if not (isinstance(got, tuple | list) and len(got) == 3):
             raise Wrong("three gradients are asked for, (of x, of weight, of bias)")
         other = lambda **change: _gradients(grad, x, weight, eps, **change)  # noqa: B023, E731
@@ -504,6 +525,7 @@ TASKS = [
                 Case("no bias", _forward({"add": False}), "bias is not added"),
                 Case("bias weighed", _forward({"weigh": "bias too"}), "added last"),
                 Case("no eps", lambda x, w, b, e: _forward()(x, w, b, 0.0), "eps is not used"),
+                Case("a floor under eps", lambda x, w, b, e: _forward()(x, w, b, max(e, 1e-6)), "floor of your own"),
                 Case("cancellation", _cancels, "loses all digits"),
                 Case("half precision", _forward(half_safe=False), "float16 can hold"),
                 Case("stays wide", _stays_wide, "should give float16"),
@@ -540,6 +562,7 @@ TASKS = [
                 Case("weight by centred", _backward(along="centred"), "only centred"),
                 Case("not summed", _not_summed, "gradient of weight should have shape (5,)"),
                 Case("one gradient", lambda g, x, w, e: _gradients(g, x, w, e)[0], "three gradients"),
+                Case("autograd", _by_autograd, "derive it yourself"),
             ],
             right=[Case("the Jacobian written out", _jacobian)],
         ),
