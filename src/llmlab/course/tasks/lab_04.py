@@ -175,7 +175,7 @@ def check_block(answer: Any) -> str:
     with torch.no_grad():
         for p in [*parts[0].parameters(), *parts[1].parameters()]:
             p.zero_()
-    expect(torch.equal(block(x), x), "with parts that return zeros the block must return x itself, to the last bit")
+    _expect_free(block, x)
     return "free stream, normed branches, options handed on, identity when the parts are silent"
 
 
@@ -238,7 +238,20 @@ def check_mend(answer: Any) -> str:
             ],
         )
     _expect_gradient(lambda y: answer(y, *parts), x, parts)
+    _expect_free(lambda y: call(answer, y, *[torch.zeros_like] * 2, *parts[2:]), x)
     return "nothing stands on the stream but the sums"
+
+
+def _expect_free(silent: Callable[[Any], Any], x: Any) -> None:
+    """Streams of any size pass a block whose parts say nothing: a bound that ordinary numbers never meet is one too."""
+    import torch
+
+    with torch.no_grad():
+        for size in (1.0, 1e6):
+            expect(
+                torch.equal(silent(size * x), size * x),
+                f"with parts that return zeros the block must return x itself, also when its numbers are of size {size:g}",
+            )
 
 
 def check_skip(answer: Any) -> str:
@@ -505,6 +518,7 @@ TASKS = [
                     if name not in ("post-norm", "ReLU at the end")
                 ),
                 Case("one ReLU left", _named("ReLU at the end"), "a ReLU is left"),
+                Case("a bound on the stream", lambda *a: _right(*a).clamp(-50, 50), "of size 1e+06"),
                 Case("adds in place", _in_place, "in place"),
                 Case("stream detached", _detached, "detached"),
             ],
