@@ -1,7 +1,9 @@
 """The question bank: 180 interview questions, the lessons that answer them, and the answers that rest on claims.
 
-The bank is ``data/questions.yaml``. A question is answered once its lesson has a notebook; the answer names the claims
-that it rests on, and each of them is a line of that notebook which fails when the claim is false.
+The bank is the folder ``data/questions``: a file for each lesson, with the questions at home there, and
+``sources.yaml`` with what they cite. An answer names the claims that it rests on, and each of them is a line of a
+notebook which fails when the claim is false. An answer whose lesson has no notebook yet rests on its sources alone,
+and says so.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ __all__ = [
     "for_notebook",
     "ids_in",
     "main",
+    "raw_bank",
     "question",
     "questions",
     "spoken_length",
@@ -38,6 +41,9 @@ __all__ = [
 
 #: What can be said in a minute: words of English, characters of Chinese (with a Latin word or a number counted as one).
 MINUTE = {"en": 150, "zh": 260}
+
+#: What is said of an answer without claims.
+UNBACKED = "Not yet backed by an experiment: it rests on the sources below"
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Question:
     """One question of the bank.
 
     ``family`` is the id of the first question that asks the same; ``wants`` is what an expert hopes to hear. The
-    fields from ``answer_en`` on are empty until the lesson's notebook exists.
+    fields from ``answer_en`` on are empty until the answer is written, ``claims`` until the lesson's notebook is.
     """
 
     id: str
@@ -105,11 +111,35 @@ class Question:
         """Whether the bank holds an answer."""
         return bool(self.answer_en)
 
+    @property
+    def backed(self) -> bool:
+        """Whether the answer rests on claims that notebooks make, and not on its sources alone."""
+        return bool(self.claims)
+
 
 @cache
 def questions() -> tuple[Question, ...]:
     """All questions, in the order of their ids. Tests check the schema; a notebook that opens does not wait for it."""
-    return parse(load_yaml(DATA / "questions.yaml"), schema=False)
+    return parse(raw_bank(), schema=False)
+
+
+def raw_bank() -> dict[str, Any]:
+    """The files of the bank put together: ``sources``, and ``questions`` in the order of their ids.
+
+    Raises:
+        TableError: a question stands in the file of another lesson.
+    """
+    found: list[dict[str, Any]] = []
+    for path in sorted((DATA / "questions").glob("[0-9][0-9].yaml")):
+        entries = load_yaml(path)
+        for entry in entries:
+            if entry["notebook"] != path.stem:
+                raise TableError(f"{path.name} holds {entry['id']}, whose notebook is {entry['notebook']}")
+        found += entries
+    return {
+        "sources": load_yaml(DATA / "questions" / "sources.yaml"),
+        "questions": sorted(found, key=lambda entry: entry["id"]),
+    }
 
 
 def question(id: str) -> Question:
@@ -134,13 +164,14 @@ def family(id: str) -> tuple[Question, ...]:
 
 
 def coverage() -> dict[str, int]:
-    """Counts: questions, families, answers; questions of lessons whose notebook exists, and how many have an answer."""
+    """Counts: questions, families, answers, those backed by claims; questions due, their notebook being there."""
     there = {entry.number for entry in lessons() if entry.exists()}
     due = [q for q in questions() if q.notebook in there]
     return {
         "questions": len(questions()),
         "families": len({q.family for q in questions()}),
         "answered": sum(q.answered for q in questions()),
+        "backed": sum(q.backed for q in questions()),
         "due": len(due),
         "due_answered": sum(q.answered for q in due),
     }
@@ -192,7 +223,7 @@ def parse(raw: Any, *, schema: bool = True) -> tuple[Question, ...]:
     table, and no source stands there uncited.
     """
     if schema:
-        validate(raw, "questions.schema.json", "questions.yaml")
+        validate(raw, "questions.schema.json", "the question bank")
     table = {key: Source(key=key, **entry) for key, entry in raw["sources"].items()}
     made = tuple(_record(entry, table) for entry in raw["questions"])
     _check_ids(made)
@@ -265,7 +296,8 @@ def main(argv: list[str] | None = None) -> int:
     if not args.which:
         count = coverage()
         print(
-            f"\n{count['questions']} questions in {count['families']} families, {count['answered']} of them answered."
+            f"\n{count['questions']} questions in {count['families']} families, {count['answered']} of them answered, "
+            f"{count['backed']} on claims that run."
         )
     return 0
 
@@ -293,7 +325,7 @@ def _shown(q: Question, *, answer: bool, zh: bool) -> list[str]:
         lines += fold(f"Often said: {q.popular_mistake.says}", indent="     ")
         lines += [*fold(f"Right: {q.popular_mistake.right}", indent="     "), ""]
     lines += [line for number in q.numbers for line in fold(f"· {number}", indent="       ", first="     ")]
-    lines += fold(f"Claims: {', '.join(q.claims)}", indent="     ")
+    lines += fold(f"Claims: {', '.join(q.claims)}" if q.backed else f"{UNBACKED}.", indent="     ")
     return [*lines, *(line for s in q.sources for line in fold(s.cite(), indent="       ", first="     ")), ""]
 
 
