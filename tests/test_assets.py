@@ -680,3 +680,25 @@ def test_an_sdist_that_names_its_build_system_is_fetched_and_not_run(shop, monke
 def test_an_unknown_domain_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="'books': expected one of movies, amazon, nyt, tweets"):
         assets.load_vader("books")
+
+
+def test_the_novels_are_whole_and_need_no_download(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLMLAB_CACHE", str(tmp_path))
+    novels = assets.load_novels()
+    assert list(novels) == [
+        "Emma", "Mansfield Park", "Northanger Abbey", "Persuasion", "Pride and Prejudice", "Sense and Sensibility",
+    ]  # fmt: skip
+    assert sum(map(len, novels.values())) == 4_021_880
+    assert sum(len(text.split()) for text in novels.values()) == 717_466
+    assert "\n\nIt is a truth universally acknowledged, that a single man" in novels["Pride and Prejudice"]
+    for title, text in novels.items():
+        assert "Gutenberg" not in text and "\n\n\n" not in text, title
+        assert max(text.count(word) for word in ("CHAPTER", "Chapter")) >= 24, title
+
+
+def test_the_poems_are_three_hundred_and_have_authors():
+    poems = assets.load_tang_poems()
+    assert len(poems) == len({p.text for p in poems}) == 313
+    assert sum(p.author == "杜甫" for p in poems) == 39
+    assert any(p.title == "静夜思" or "床前明月光" in p.text or "床前看月光" in p.text for p in poems)
+    assert all(p.title and p.author and "\x1b" not in p.text for p in poems)
