@@ -1,4 +1,4 @@
-"""What a learner has done: passed checks and answered predictions, in one SQLite file of their own.
+"""What a learner has done: passed checks, predictions, reviewed cards, interviews, in one SQLite file of their own.
 
 The file ``progress.sqlite`` lies in ``LLMLAB_DATA``, else in the user's data folder. It never leaves the machine.
 
@@ -31,7 +31,9 @@ __all__ = [
     "predictions",
     "record_pass",
     "record_prediction",
+    "recover",
     "summary",
+    "with_store",
 ]
 
 #: Seconds to wait for another process that writes.
@@ -46,7 +48,24 @@ MIGRATIONS = (
         n INTEGER PRIMARY KEY, key TEXT NOT NULL, choice TEXT NOT NULL, correct INTEGER NOT NULL, at TEXT NOT NULL);
     CREATE INDEX predictions_key ON predictions (key);
     """,
+    """
+    CREATE TABLE reviews (
+        n INTEGER PRIMARY KEY AUTOINCREMENT, card TEXT NOT NULL, rating INTEGER NOT NULL, at TEXT NOT NULL);
+    CREATE TABLE interviews (
+        n INTEGER PRIMARY KEY AUTOINCREMENT, plan TEXT NOT NULL, at TEXT NOT NULL);
+    CREATE TABLE interview_steps (
+        n INTEGER PRIMARY KEY AUTOINCREMENT, interview INTEGER NOT NULL, step TEXT NOT NULL, at TEXT NOT NULL);
+    CREATE INDEX interview_steps_interview ON interview_steps (interview);
+    """,
 )
+#: What :func:`recover` brings back: table -> the columns that carry what was done.
+KEPT = {
+    "passes": ("task", "first_at", "times"),
+    "predictions": ("key", "choice", "correct", "at"),
+    "reviews": ("card", "rating", "at"),
+    "interviews": ("n", "plan", "at"),
+    "interview_steps": ("interview", "step", "at"),
+}
 
 T = TypeVar("T")
 
@@ -94,12 +113,12 @@ def record_pass(task_id: str) -> bool:
         )
         return True
 
-    return _with_store(write, False)
+    return with_store(write, False)
 
 
 def passed() -> dict[str, str]:
     """The passed tasks in the order of their first pass, each with its time (UTC, ISO 8601)."""
-    return _with_store(lambda db: dict(db.execute("SELECT task, first_at FROM passes ORDER BY n")), {}, reading=True)
+    return with_store(lambda db: dict(db.execute("SELECT task, first_at FROM passes ORDER BY n")), {}, reading=True)
 
 
 def record_prediction(key: str, choice: str, right: bool) -> bool:
@@ -110,7 +129,7 @@ def record_prediction(key: str, choice: str, right: bool) -> bool:
         db.execute("INSERT INTO predictions (key, choice, correct, at) VALUES (?, ?, ?, ?)", row)
         return True
 
-    return _with_store(write, False)
+    return with_store(write, False)
 
 
 def predictions() -> dict[str, Prediction]:
@@ -122,7 +141,7 @@ def predictions() -> dict[str, Prediction]:
             answers.setdefault(key, []).append((choice, bool(correct)))
         return {key: Prediction(*given[-1], *given[0], len(given)) for key, given in answers.items()}
 
-    return _with_store(read, {}, reading=True)
+    return with_store(read, {}, reading=True)
 
 
 def summary() -> Summary:
@@ -140,8 +159,65 @@ def summary() -> Summary:
     )
 
 
-def _with_store(work: Callable[[sqlite3.Connection], T], otherwise: T, *, reading: bool = False) -> T:
-    """Run ``work`` in one transaction; ``otherwise`` when the store is off or cannot be used."""
+def recover(damaged: Path) -> dict[str, int]:
+    """Copy what can still be read of a damaged store into the store of today; nothing that is there already doubles.
+
+    Each table is read from its beginning until a row cannot be read, and then from its end. Returns the number of rows
+    brought back, by table.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is the store itself, or holds nothing that can be read.
+    """
+    if not damaged.is_file():
+        raise FileNotFoundError(f"there is no file {damaged}")
+    if (own := path()) is not None and own.exists() and own.samefile(damaged):
+        raise ValueError(f"{damaged} is the progress file in use; name one that was set aside")
+    found = {table: _readable(damaged, table, columns) for table, columns in KEPT.items()}
+    if not any(found.values()):
+        raise ValueError(f"nothing in {damaged} can be read any more")
+
+    def write(db: sqlite3.Connection) -> dict[str, int]:
+        return {table: _copy_rows(db, table, rows) for table, rows in found.items()}
+
+    return with_store(write, {})
+
+
+def _readable(damaged: Path, table: str, columns: tuple[str, ...]) -> list[tuple[object, ...]]:
+    """The rows of a table that a damaged file still gives, in their order."""
+    rows: dict[int, tuple[object, ...]] = {}
+    for order in ("ASC", "DESC"):
+        db = sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        try:
+            for n, *row in db.execute(f"SELECT n, {', '.join(columns)} FROM {table} ORDER BY n {order}"):
+                if n in rows:
+                    break
+                rows[n] = tuple(row)
+        except sqlite3.Error:
+            pass  # as far as it goes
+        finally:
+            db.close()
+    return [rows[n] for n in sorted(rows)]
+
+
+def _copy_rows(db: sqlite3.Connection, table: str, rows: list[tuple[object, ...]]) -> int:
+    """Insert the rows that are missing. Interviews keep their number, since their steps name it."""
+    columns = KEPT[table]
+    same = " AND ".join(f"{column} = ?" for column in columns)
+    marks = ", ".join("?" * len(columns))
+    written = 0
+    for row in rows:
+        if db.execute(f"SELECT 1 FROM {table} WHERE {same}", row).fetchone() is None:
+            insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+            written += db.execute(insert, row).rowcount
+    return written
+
+
+def with_store(work: Callable[[sqlite3.Connection], T], otherwise: T, *, reading: bool = False) -> T:
+    """Run ``work`` in one transaction on the store; ``otherwise`` when the store is off or cannot be used.
+
+    A damaged file is set aside and ``work`` runs on a new one; any other trouble is said once a session.
+    """
     file = path()
     if file is None or (reading and not file.exists()):
         return otherwise
@@ -211,7 +287,10 @@ def _set_aside(file: Path) -> None:
         journal = file.with_name(f"{file.name}-journal")
         if journal.exists():
             journal.rename(aside.with_name(f"{aside.name}-journal"))
-    _say_once(f"The progress file was damaged. It is kept as {aside.name} in {aside.parent}, and a new one is begun.")
+    _say_once(
+        f"The progress file was damaged. It is kept as {aside.name} in {aside.parent}, and a new one is begun. "
+        f'What can still be read comes back with: llmlab cards --recover "{aside}"'
+    )
 
 
 def _sound(file: Path) -> bool:
