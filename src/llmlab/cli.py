@@ -17,6 +17,7 @@ COMMANDS = {
     "nb": ("llmlab.course.nb", "notebook tools: regen, check, labs, start"),
     "assets": ("llmlab.assets", "the real models and data: list, fetch, verify, path"),
     "questions": ("llmlab.course.questions", "the interview questions and their answers"),
+    "find": ("llmlab.course.find", "where something is taught"),
     "cards": ("llmlab.course.cards", "review the questions as cards; export them to Anki"),
     "recipes": ("llmlab.recipes", "train the small checkpoints that ship with the course"),
     "bench": ("llmlab.bench", "measure this machine: attention"),
