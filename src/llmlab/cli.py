@@ -20,6 +20,7 @@ COMMANDS = {
     "find": ("llmlab.course.find", "where something is taught"),
     "cards": ("llmlab.course.cards", "review the questions as cards; export them to Anki"),
     "drills": ("llmlab.course.drills", "the sums that interviewers ask for, with fresh numbers"),
+    "faults": ("llmlab.course.faults", "short programs that run and are wrong: mend them"),
     "recipes": ("llmlab.recipes", "train the small checkpoints that ship with the course"),
     "bench": ("llmlab.bench", "measure this machine: attention"),
     "estimate": ("llmlab.estimate.commands", "what a published model costs: parameters, bytes, operations"),
