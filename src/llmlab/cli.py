@@ -21,6 +21,7 @@ COMMANDS = {
     "cards": ("llmlab.course.cards", "review the questions as cards; export them to Anki"),
     "drills": ("llmlab.course.drills", "the sums that interviewers ask for, with fresh numbers"),
     "faults": ("llmlab.course.faults", "short programs that run and are wrong: mend them"),
+    "interview": ("llmlab.course.mock", "a mock interview, drawn by a seed, against the clock"),
     "recipes": ("llmlab.recipes", "train the small checkpoints that ship with the course"),
     "bench": ("llmlab.bench", "measure this machine: attention"),
     "estimate": ("llmlab.estimate.commands", "what a published model costs: parameters, bytes, operations"),
