@@ -130,7 +130,7 @@ def test_special_tokens_come_last_and_only_when_asked_for():
 
 @pytest.mark.slow
 def test_a_megabyte_is_learned_in_the_time_that_it_takes_tokenizers_times_six():
-    """A bound against accidents; the measured ratio is near 1.3 (English). Best of three, since others use the machine."""
+    """A bound against accidents; the measured ratio is near 1.0 (English). Best of three, since others use the machine."""
     have("vader")
     lines = [line for domain in ("movies", "nyt") for line in assets.load_vader(domain).texts][:7000]
 
