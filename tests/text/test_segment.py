@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmlab import assets
 from llmlab.text import UnigramSegmenter, count_words, maximum_match, score_segmentation
+from llmlab.text.segment import disagreements
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -114,3 +115,28 @@ def test_bad_input_is_a_sentence():
     with pytest.raises(ValueError, match="counts is empty"):
         UnigramSegmenter({})
     assert UnigramSegmenter({"a": 1, "bb": 0}).segment("bba") == ["b", "b", "a"]
+
+
+def test_disagreements_by_hand():
+    gold, found = ["研究", "生命", "的", "起源", "一", "年"], ["研究生", "命", "的", "起", "源", "一年"]
+    assert [(d.text, d.kind) for d in disagreements(gold, found)] == [
+        ("研究生命", "crosses"),
+        ("起源", "joins"),
+        ("一年", "splits"),
+    ]
+    assert disagreements(gold, found)[0].second == ("研究生", "命")
+    assert disagreements(gold, gold) == [] == disagreements([], [])
+    with pytest.raises(ValueError, match="not the same sentence"):
+        disagreements(["a"], ["b"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("研究生命x", min_size=1, max_size=8), st.data())
+def test_a_disagreement_is_what_the_score_does_not_count(text, data):
+    """Words that both have, and the words within disagreements, are all words."""
+    first, second = (data.draw(st.sampled_from(list(cuts(text)))) for _ in range(2))
+    found = disagreements(first, second)
+    right = round(score_segmentation([first], [second]).recall * len(first))
+    assert right == len(first) - sum(len(d.first) for d in found)
+    assert all("".join(d.first) == "".join(d.second) == d.text for d in found)
+    assert all((d.first == (d.text,)) == (d.kind == "joins") for d in found)

@@ -11,8 +11,17 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal, NamedTuple
 
-__all__ = ["Score", "UnigramSegmenter", "count_words", "maximum_match", "score_segmentation"]
+__all__ = [
+    "Disagreement",
+    "Score",
+    "UnigramSegmenter",
+    "count_words",
+    "disagreements",
+    "maximum_match",
+    "score_segmentation",
+]
 
 
 def count_words(sentences: Iterable[Sequence[str]]) -> Counter[str]:
@@ -129,6 +138,41 @@ def score_segmentation(
     precision, recall = right / max(found_words, 1), right / max(gold_words, 1)
     f1 = 2 * right / max(found_words + gold_words, 1)
     return Score(precision, recall, f1, unseen_right / unseen if unseen else math.nan, unseen / max(gold_words, 1))
+
+
+class Disagreement(NamedTuple):
+    """Two cuts share the ends of ``text`` and nothing between. ``kind``: what the first does, seen by the second.
+
+    "splits": the first cuts a word of the second further; "joins": the other way; "crosses": each cuts within a word of
+    the other, so that no difference of grain explains it.
+    """
+
+    text: str
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    kind: Literal["splits", "joins", "crosses"]
+
+
+def disagreements(first: Sequence[str], second: Sequence[str]) -> list[Disagreement]:
+    """The shortest stretches in which two cuts of one sentence differ, in order.
+
+    Raises:
+        ValueError: the two are not cuts of the same sentence.
+    """
+    text = "".join(first)
+    if text != "".join(second):
+        raise ValueError(f"{text[:20]!r} and {''.join(second)[:20]!r} are not the same sentence")
+    ends = [{0, *accumulate(map(len, words))} for words in (first, second)]
+    shared = sorted(ends[0] & ends[1])
+    out: list[Disagreement] = []
+    for start, end in zip(shared, shared[1:]):
+        inner = [sorted(place for place in row if start < place < end) for row in ends]
+        if inner[0] or inner[1]:
+            a, b = (tuple(text[x:y] for x, y in zip([start, *row], [*row, end])) for row in inner)
+            out.append(
+                Disagreement(text[start:end], a, b, "joins" if len(a) == 1 else "splits" if len(b) == 1 else "crosses")
+            )
+    return out
 
 
 def _spans_in_order(words: Sequence[str]) -> list[tuple[int, int]]:
