@@ -11,7 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotary
 
 from llmlab.attention import attention, window_mask
 from llmlab.attention.cache import ContiguousCache, RollingCache
-from llmlab.nn.heads import MultiHeadAttention, merge_heads, split_heads
+from llmlab.nn.heads import MultiHeadAttention, compute_with, merge_heads, split_heads
 
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.bfloat16: {"rtol": 3e-2, "atol": 3e-2}}
 DTYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["fp32", "bf16"])
@@ -214,3 +214,19 @@ def test_every_text_may_have_its_own_positions():
     layer = MultiHeadAttention(8, 2, causal=True, rotate=rotate)
     layer(torch.zeros(2, 2, 8), positions=torch.tensor([[0, 1], [5, 6]]))
     assert seen == [[[0, 1], [5, 6]]]
+
+
+def test_compute_with_reaches_every_layer_and_gives_it_the_whole_call():
+    model = nn.Sequential(MultiHeadAttention(8, 2), nn.ModuleList([MultiHeadAttention(8, 4)]))
+    x, mask = torch.randn(2, 5, 8), torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    expected, seen = model[0](x, mask=mask), []
+
+    def compute(*args, **options):
+        seen.append(options)
+        return attention(*args, **options)
+
+    assert compute_with(model, compute) == 2
+    assert torch.equal(model[0](x, mask=mask), expected) and model[1][0](x).shape == x.shape
+    assert seen[0]["mask"] is mask and seen[0]["causal"] is False and seen[0]["enable_gqa"] is True and len(seen) == 2
+    with pytest.raises(ValueError, match="Linear has no MultiHeadAttention: nothing would change"):
+        compute_with(nn.Linear(2, 2), compute)

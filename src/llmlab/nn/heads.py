@@ -14,7 +14,7 @@ from torch import Tensor, arange, nn
 from llmlab.attention import attention
 from llmlab.attention.cache import ContiguousCache, RollingCache
 
-__all__ = ["MultiHeadAttention", "Rotate", "merge_heads", "split_heads"]
+__all__ = ["MultiHeadAttention", "Rotate", "compute_with", "merge_heads", "split_heads"]
 
 #: Turns queries and keys by their positions: ``rotate(q, k, positions) -> (q, k)``, positions (time,) or (batch, time).
 Rotate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -79,6 +79,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"{heads} query heads cannot share {kv_heads} key heads evenly: choose a divisor of heads")
         size = d // heads if head_size is None else head_size
         self.heads, self.kv_heads, self.causal, self.dropout, self.rotate = heads, kv_heads, causal, dropout, rotate
+        self.compute: Callable[..., Tensor] = attention  # another way to compute the same: see compute_with
         self.widths = [heads * size, kv_heads * size, kv_heads * size]
         self.qkv = nn.Linear(d, sum(self.widths), bias=bias)  # one product for all three
         self.out = nn.Linear(heads * size, d, bias=bias)
@@ -112,5 +113,23 @@ class MultiHeadAttention(nn.Module):
                 raise ValueError(f"a {type(cache).__name__} with a mask or without causal: expected a ContiguousCache")
             k, v, _ = cache.view()
         rate = self.dropout if self.training else 0.0
-        mixed = attention(q, k, v, causal=self.causal, mask=mask, enable_gqa=True, dropout_p=rate)
+        mixed = self.compute(q, k, v, causal=self.causal, mask=mask, enable_gqa=True, dropout_p=rate)
         return self.out(merge_heads(mixed))
+
+
+def compute_with(model: nn.Module, compute: Callable[..., Tensor]) -> int:
+    """Let every attention layer of ``model`` that keeps no cache compute by ``compute``; returns how many there are.
+
+    Args:
+        compute: takes what :func:`llmlab.attention.attention` takes and gives the same up to rounding, such as
+            :func:`llmlab.attention.short.short_attention`.
+
+    Raises:
+        ValueError: the model has no such layer.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, MultiHeadAttention)]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no MultiHeadAttention: nothing would change")
+    for layer in layers:
+        layer.compute = compute
+    return len(layers)
