@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +13,7 @@ from torch import Tensor
 from llmlab.generate import filters
 from llmlab.models.decoder import Decoder
 from llmlab.models.encoder_decoder import Writer
+from llmlab.models.fast import FastDecoder
 
 __all__ = ["Sampling", "generate", "left_pad", "stream"]
 
@@ -63,7 +65,7 @@ def left_pad(
 
 
 def stream(
-    model: Decoder | Writer,
+    model: Decoder | FastDecoder | Writer,
     prompts: Sequence[Sequence[int]],
     new_tokens: int,
     *,
@@ -104,7 +106,7 @@ def stream(
 
 @torch.no_grad()
 def _steps(
-    model: Decoder | Writer,
+    model: Decoder | FastDecoder | Writer,
     ids: Tensor,
     real: Tensor,
     new_tokens: int,
@@ -113,7 +115,7 @@ def _steps(
     cache: bool,
 ) -> Iterator[list[int | None]]:
     padded = not bool(real.all())
-    kept = model.new_cache(ids.shape[1] + new_tokens) if cache else None
+    kept: Any = model.new_cache(ids.shape[1] + new_tokens) if cache else None  # each model takes its own kind
     done = [False] * len(ids)
     unread = ids
     for _ in range(new_tokens):
@@ -130,7 +132,7 @@ def _steps(
 
 
 def generate(
-    model: Decoder | Writer,
+    model: Decoder | FastDecoder | Writer,
     prompts: Sequence[Sequence[int]],
     new_tokens: int,
     *,

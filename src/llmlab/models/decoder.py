@@ -24,7 +24,7 @@ from llmlab.nn.norms import RMSNorm
 from llmlab.nn.positions import LearnedPositions
 from llmlab.nn.rotary import apply_rope, rope_frequencies, rope_tables
 
-__all__ = ["Decoder", "DecoderConfig", "Rotary", "positions_of"]
+__all__ = ["Decoder", "DecoderConfig", "Rotary", "new_positions", "positions_of"]
 
 Positions = Literal["learned", "rotary"]
 Norm = Literal["layer", "rms"]
@@ -126,6 +126,32 @@ def positions_of(mask: Bool[Tensor, "batch keys"]) -> Int[Tensor, "batch keys"]:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
+def new_positions(
+    ids: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch keys"] | None, past: int, context: int
+) -> Int[Tensor, "*batch time"]:
+    """The positions of the tokens ``ids``, which follow ``past`` cached ones: one row for all texts, or one for each.
+
+    Raises:
+        ValueError: more tokens than the ``context`` has positions, ids or a mask of another kind.
+    """
+    if ids.ndim != 2 or ids.is_floating_point():
+        raise ValueError(f"ids are {ids.dtype} of shape {tuple(ids.shape)}: expected whole numbers (batch, time)")
+    keys = past + ids.shape[1]
+    if keys > context:
+        raise ValueError(
+            f"{past} cached and {ids.shape[1]} new tokens, but config.context={context}: shorten the "
+            "text (or, with rotary positions, load the model with a longer context than it was trained for)"
+        )
+    if mask is None:
+        return torch.arange(past, keys, device=ids.device)
+    if mask.shape != (len(ids), keys) or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask is {mask.dtype} of shape {tuple(mask.shape)}: expected torch.bool of shape {(len(ids), keys)}, "
+            "one entry for each cached and each new token, True where it is real"
+        )
+    return positions_of(mask)[:, past:]
+
+
 class Decoder(nn.Module):
     """A causal language model of the GPT-2 or Llama family.
 
@@ -186,7 +212,9 @@ class Decoder(nn.Module):
         cache: Sequence[ContiguousCache] | None = None,
     ) -> Iterator[Float[Tensor, "batch time d"]]:
         """What flows between the blocks: ``layers + 1`` tensors, the embedding first. Arguments as :meth:`forward`."""
-        positions = self._positions(ids, mask, cache)
+        if cache is not None and len(cache) != len(self.blocks):
+            raise ValueError(f"{len(cache)} caches for {len(self.blocks)} layers: make them with model.new_cache()")
+        positions = new_positions(ids, mask, cache[0].length if cache else 0, self.config.context)
         x = self.token(ids)
         if self.position is not None:
             x = self.position(x, positions=positions)
@@ -208,29 +236,6 @@ class Decoder(nn.Module):
     def new_cache(self, capacity: int = 0) -> list[ContiguousCache]:
         """An empty cache for each layer, with room for ``capacity`` tokens."""
         return [ContiguousCache(capacity) for _ in self.blocks]
-
-    def _positions(
-        self, ids: Tensor, mask: Tensor | None, cache: Sequence[ContiguousCache] | None
-    ) -> Int[Tensor, "*batch time"]:
-        if ids.ndim != 2 or ids.is_floating_point():
-            raise ValueError(f"ids are {ids.dtype} of shape {tuple(ids.shape)}: expected whole numbers (batch, time)")
-        if cache is not None and len(cache) != len(self.blocks):
-            raise ValueError(f"{len(cache)} caches for {len(self.blocks)} layers: make them with model.new_cache()")
-        past = cache[0].length if cache else 0
-        keys = past + ids.shape[1]
-        if keys > self.config.context:
-            raise ValueError(
-                f"{past} cached and {ids.shape[1]} new tokens, but config.context={self.config.context}: shorten the "
-                "text (or, with rotary positions, load the model with a longer context than it was trained for)"
-            )
-        if mask is None:
-            return torch.arange(past, keys, device=ids.device)
-        if mask.shape != (len(ids), keys) or mask.dtype != torch.bool:
-            raise ValueError(
-                f"mask is {mask.dtype} of shape {tuple(mask.shape)}: expected torch.bool of shape {(len(ids), keys)}, "
-                "one entry for each cached and each new token, True where it is real"
-            )
-        return positions_of(mask)[:, past:]
 
 
 def rotary_frequencies(config: DecoderConfig) -> Float[Tensor, " pairs"]:
