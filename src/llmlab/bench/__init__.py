@@ -8,7 +8,16 @@ import importlib
 __all__ = ["main"]
 
 #: name -> (module with ``main(argv) -> int``, what it measures). Imported only when called.
-BENCHES = {"attention": ("llmlab.bench.attention", "time and memory of every attention backend over the length")}
+BENCHES = {
+    "attention": ("llmlab.bench.attention", "time and memory of every attention backend over the length"),
+    "decode": (
+        "llmlab.bench.decode",
+        "tokens a second from SmolLM2, and whether they are the same, against transformers",
+    ),
+    "train": ("llmlab.bench.train", "tokens a second through a training step, against a plain loop of torch's modules"),
+    "encode": ("llmlab.bench.encode", "sentences a second from MiniLM, against transformers and ONNX Runtime"),
+    "bpe": ("llmlab.bench.bpe", "learning merges and cutting text, against tokenizers and tiktoken"),
+}
 
 
 def main(argv: list[str]) -> int:

@@ -11,15 +11,58 @@ import datetime
 import math
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["best_times", "exponent", "matmul_rate", "seconds", "stamp"]
+__all__ = ["Times", "best_times", "exponent", "in_turns", "matmul_rate", "read_rate", "seconds", "stamp"]
+
+
+class Times(NamedTuple):
+    """Of every round: seconds of this process's processors, and seconds on the clock."""
+
+    cpu: list[float]
+    wall: list[float]
+
+    def faster_than(self, other: Times) -> float:
+        """How many times as fast as ``other``: the median of the rounds' ratios of processor time.
+
+        The two of one round ran one after the other, so what else the machine did at that time hit both.
+        """
+        return statistics.median(theirs / own for own, theirs in zip(self.cpu, other.cpu, strict=True))
+
+
+def in_turns(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
+    """Call each of ``runs`` once a round, in turns, after one round that does not count.
+
+    On the CPU alone. Processor time hardly notices that others have the processor for a while; the clock does.
+    """
+    times = {name: Times([], []) for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            if turn:
+                times[name].cpu.append(time.process_time() - cpu)
+                times[name].wall.append(time.perf_counter() - wall)
+    return times
+
+
+def read_rate(size: int = 2**28, rounds: int = 5) -> float:
+    """Bytes a second at which one thread adds up ``size`` bytes of float32: the ceiling of whatever reads memory."""
+    numbers = torch.ones(size // 4)
+    numbers.sum()
+    best = math.inf
+    for _ in range(rounds):
+        start = time.process_time()
+        numbers.sum()
+        best = min(best, time.process_time() - start)
+    return size / best
 
 
 def best_times(
