@@ -25,7 +25,17 @@ from llmlab.assets import archives, convert, store, table
 
 WHEEL, SDIST = "toy_model-1.0-py3-none-any.whl", "toy_data-2.0.tar.gz"
 WEIGHTS = bytes(range(256)) * 40
-NAMES = ["smollm2", "minilm", "reviews", "vader", "peoples_daily", "gpt2_vocabulary", "qwen_vocabulary"]
+NAMES = [
+    "smollm2",
+    "minilm",
+    "reviews",
+    "vader",
+    "peoples_daily",
+    "gpt2_vocabulary",
+    "qwen_vocabulary",
+    "conversations",
+    "glove",
+]
 
 
 def sha256(content: bytes) -> str:
@@ -702,3 +712,16 @@ def test_the_poems_are_three_hundred_and_have_authors():
     assert sum(p.author == "杜甫" for p in poems) == 39
     assert any(p.title == "静夜思" or "床前明月光" in p.text or "床前看月光" in p.text for p in poems)
     assert all(p.title and p.author and "\x1b" not in p.text for p in poems)
+
+
+def test_the_conversations_are_ten_languages():
+    try:
+        found = assets.load_conversations()
+    except assets.AssetMissing as error:
+        pytest.skip(str(error))
+    assert list(found) == [
+        "dutch", "english", "french", "german", "indonesian", "italian", "portuguese", "spanish", "swedish", "turkish",
+    ]  # fmt: skip
+    assert sum(map(len, found.values())) == 6436 and all(len(set(lines)) == len(lines) for lines in found.values())
+    assert all(line == " ".join(line.split()) != "" for lines in found.values() for line in lines)
+    assert "Was ist dein Lieblingsfilm?" in found["german"]

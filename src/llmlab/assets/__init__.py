@@ -5,12 +5,14 @@ On the command line: ``python3 course.py assets list``.
 """
 
 from llmlab.assets.commands import main
+from llmlab.assets.glove import WordVectors, load_glove
 from llmlab.assets.load import (
     NewsSentences,
     Poem,
     Ratings,
     Reviews,
     Vocabulary,
+    load_conversations,
     load_minilm,
     load_novels,
     load_peoples_daily,
@@ -20,6 +22,7 @@ from llmlab.assets.load import (
     load_vader,
     load_vocabulary,
 )
+from llmlab.assets.senses import Sense, load_senses
 from llmlab.assets.store import AssetError, AssetMissing, Row, cache_dir, fetch, path, status
 from llmlab.assets.table import TABLE, Asset
 
@@ -33,13 +36,18 @@ __all__ = [
     "Ratings",
     "Reviews",
     "Row",
+    "Sense",
     "Vocabulary",
+    "WordVectors",
     "cache_dir",
     "fetch",
+    "load_conversations",
+    "load_glove",
     "load_minilm",
     "load_novels",
     "load_peoples_daily",
     "load_reviews",
+    "load_senses",
     "load_smollm2",
     "load_tang_poems",
     "load_vader",

@@ -12,7 +12,7 @@ from llmlab.assets.archives import take
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["quiet_transformers", "smollm2", "vader"]
+__all__ = ["conversations", "quiet_transformers", "smollm2", "vader"]
 
 
 @contextmanager
@@ -37,6 +37,21 @@ def vader(taken: Path, ready: Path) -> None:
     wanted = {f"{inner}{source}_GroundTruth.txt": f"{domain}.txt" for domain, source in domains.items()}
     take(taken / "ratings.tar.gz", wanted | {inner + "_README_.txt": "DESCRIPTION.txt"}, ready)
     (taken / "PACKAGE_LICENSE.txt").rename(ready / "PACKAGE_LICENSE.txt")
+
+
+def conversations(taken: Path, ready: Path) -> None:
+    """One text file a language: each sentence once, in the order of the files, a line each."""
+    import yaml
+
+    found: dict[str, dict[str, None]] = {}
+    for file in sorted(taken.glob("*-*.yml")):
+        language = file.name.partition("-")[0]
+        turns = yaml.safe_load(file.read_text(encoding="utf-8"))["conversations"]
+        lines = (" ".join(str(turn).split()) for talk in turns for turn in talk if turn is not None)
+        found.setdefault(language, {}).update(dict.fromkeys(line for line in lines if line))
+    for language, lines_of in found.items():
+        (ready / f"{language}.txt").write_text("\n".join(lines_of) + "\n", encoding="utf-8", newline="\n")
+    (taken / "METADATA").rename(ready / "PACKAGE_METADATA.txt")
 
 
 def smollm2(taken: Path, ready: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Ratings",
     "Reviews",
     "Vocabulary",
+    "load_conversations",
     "load_minilm",
     "load_novels",
     "load_peoples_daily",
@@ -217,6 +218,18 @@ def load_vader(domain: Domain = "movies") -> Ratings:
     text = (path("vader") / f"{domain}.txt").read_text(encoding="utf-8", errors="replace")
     rows = [line.split("\t") for line in text.split("\n") if line.strip()]
     return Ratings([row[2].strip() for row in rows], [float(row[1]) for row in rows], domain)
+
+
+def load_conversations() -> dict[str, list[str]]:
+    """Language ("english", "spanish" ...) -> its sentences, each once: questions to a chatbot, and answers.
+
+    Written by volunteers, stilted, and short; some are a name or a year, which no language owns.
+
+    Raises:
+        AssetMissing: it was not fetched; the message names the command.
+    """
+    files = sorted(path("conversations").glob("*.txt"))
+    return {file.stem: file.read_text(encoding="utf-8").splitlines() for file in files if file.stem.islower()}
 
 
 def load_peoples_daily(*, deduplicate: bool = False) -> NewsSentences:

