@@ -236,8 +236,8 @@ def test_the_head_alone_or_the_biases_learn(bert):
     assert again.predict_proba(["abc", "b"]) == pytest.approx(biases.predict_proba(["abc", "b"]), abs=1e-6)
     with pytest.raises(ValueError, match="same train="):
         again.load_trained(head.trained_state())
-    with pytest.raises(ValueError, match="expected 'head' or 'biases'"):
-        EncoderClassifier(bert, Letters(), "all")
+    with pytest.raises(ValueError, match="expected 'head', 'biases' or 'all'"):
+        EncoderClassifier(bert, Letters(), "everything")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 Every classifier answers ``predict_proba(texts) -> (n, 2)``, the probabilities of negative and positive.
 """
 
+from llmlab.tasks.classify.answer import AnswerClassifier
 from llmlab.tasks.classify.char import Characters, CharClassifier, CharConfig, pad
 from llmlab.tasks.classify.checkpoints import (
     CheckpointError,
@@ -18,6 +19,7 @@ from llmlab.tasks.classify.linear import LinearClassifier, LookupClassifier
 from llmlab.tasks.classify.prompted import PromptClassifier, next_word_logprobs
 
 __all__ = [
+    "AnswerClassifier",
     "CharClassifier",
     "CharConfig",
     "Characters",

@@ -1,4 +1,4 @@
-"""A pre-trained encoder as a classifier: frozen with a trained head, or with its biases fine-tuned too."""
+"""An encoder as a classifier: frozen with a trained head, with its biases fine-tuned too, or trained throughout."""
 
 from __future__ import annotations
 
@@ -54,20 +54,22 @@ class EncoderClassifier(nn.Module):
 
     Args:
         body, tokenizer: an encoder of transformers and its tokenizer.
-        train: what may learn: ``"head"`` alone (a linear probe on frozen features) or ``"biases"``, that is the head,
+        train: what may learn: ``"head"`` alone (a linear probe on frozen features); ``"biases"``, that is the head,
             the biases and the norms: 0.2 % of MiniLM, and a checkpoint of 70 kB instead of 90 MB
-            (BitFit, Ben Zaken et al., 2021, arXiv:2106.10199).
+            (BitFit, Ben Zaken et al., 2021, arXiv:2106.10199); or ``"all"`` (the unused pooler excepted), as in
+            BERT's own fine-tuning (Devlin et al., 2018, arXiv:1810.04805, section 3.2).
     """
 
     def __init__(self, body: Any, tokenizer: Any, train: str = "head", classes: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
-        if train not in ("head", "biases"):
-            raise ValueError(f"train={train!r}: expected 'head' or 'biases'")
+        if train not in ("head", "biases", "all"):
+            raise ValueError(f"train={train!r}: expected 'head', 'biases' or 'all'")
         self.body, self.tokenizer = body, tokenizer
         self.dropout, self.head = nn.Dropout(dropout), nn.Linear(body.config.hidden_size, classes)
         for name, parameter in body.named_parameters():
             small = name.endswith(".bias") or "LayerNorm" in name
-            parameter.requires_grad = train == "biases" and small and not name.startswith("pooler")
+            wanted = train == "all" or (train == "biases" and small)
+            parameter.requires_grad = wanted and not name.startswith("pooler")
         self.learning = {name for name, p in self.named_parameters() if p.requires_grad}
 
     def forward(self, texts: Sequence[str]) -> Float[Tensor, "n classes"]:
