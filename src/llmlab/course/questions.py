@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "claims_in",
     "coverage",
+    "coverage_table",
     "family",
     "for_notebook",
     "ids_in",
@@ -177,6 +178,22 @@ def coverage() -> dict[str, int]:
     }
 
 
+def coverage_table() -> None:
+    """Show, by part of the course, how many questions there are, how many are answered, and how many on claims."""
+    from llmlab.course.lessons import parts
+    from llmlab.course.show import table
+
+    rows = []
+    for entry in parts():
+        mine = [q for q in questions() if lesson(q.notebook).part == entry.number]
+        families = len({q.family for q in mine})
+        answered, backed = sum(q.answered for q in mine), sum(q.backed for q in mine)
+        rows.append((f"{entry.number} {entry.title}", len(mine), families, answered, backed))
+    count = coverage()
+    rows.append(("together", count["questions"], count["families"], count["answered"], count["backed"]))
+    table(rows, ["Part", "Questions", "Families in it", "Answered", "On claims that run"])
+
+
 def claims_in(notebook: Path | str) -> set[str]:
     """The ids of the claims that a notebook's code cells make. See :func:`ids_in`."""
     return ids_in(notebook, "claim")
@@ -229,12 +246,12 @@ def parse(raw: Any, *, schema: bool = True) -> tuple[Question, ...]:
     _check_ids(made)
     _check_places(made)
     _check_families(made)
-    for q in made:
+    for q in made if schema else ():  # a notebook that opens does not mind
         for language, text in (("en", q.answer_en), ("zh", q.answer_zh)):
             if (length := spoken_length(text)) > MINUTE[language]:
                 raise TableError(f"{q.id}: answer_{language} has length {length}; a minute holds {MINUTE[language]}")
     unused = set(table) - {s.key for q in made for s in q.sources}
-    if unused:
+    if schema and unused:
         raise TableError(f"sources that no answer cites: {', '.join(sorted(unused))}")
     return made
 
