@@ -149,7 +149,9 @@ def find_box() -> None:
 
     from llmlab.course.widgets import _display, _prose
 
-    box = w.Text(placeholder="kv cache, 注意力, A05 …", layout=w.Layout(width="24em"), continuous_update=False)
+    box = w.Text(
+        placeholder="kv cache, 注意力, A05 …", layout=w.Layout(width="24em", max_width="98%"), continuous_update=False
+    )
     out = w.HTML()
 
     def search(_: Any = None) -> None:

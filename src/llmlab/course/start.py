@@ -372,6 +372,8 @@ def _paths() -> str:
         f"Say each answer aloud in a minute, then compare: `python3 course.py questions {example} --answer` in a "
         "terminal",
         "prints the questions of a notebook with answers, follow-ups and the mistakes that most candidates make.",
+        "Cards, a mock interview, sums, faults to find and a search are on one page:",
+        "[Interview on Thursday](interview.ipynb).",
     ]
     if later:
         lines += ["", f"Planned for this path: {', '.join(f'{e.number} {e.title}' for e in later)}."]

@@ -31,6 +31,7 @@ def memory_chart(known: dict[str, Memory] | None = None, *, now: datetime | None
     a day; "fading" is what was seen and is neither.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     moment = now or datetime.now(UTC)
     known = memories(now=moment) if known is None else known
@@ -57,7 +58,9 @@ def memory_chart(known: dict[str, Memory] | None = None, *, now: datetime | None
     right.bar(range(DAYS), coming, color="#56B4E9", edgecolor="black", lw=0.6)
     right.set_xlabel("days from now")
     right.set_ylabel("cards that come due")
-    right.set_ylim(0, max(*coming, 1) * 1.1)
+    right.set_ylim(0, max(*coming, 4) * 1.1)
+    for axis in (left.xaxis, right.xaxis, right.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     totals = ", ".join(f"{sum(counts[state])} {state}" for state in STATES)
     alt = f"Of {len(deck)} question cards: {totals}. {coming[0]} due now or today, {sum(coming)} within {DAYS} days."
     return fig, alt

@@ -43,7 +43,10 @@ class Panel:
     def __post_init__(self) -> None:
         import ipywidgets as w
 
-        style: dict[str, Any] = {"style": {"description_width": "9ch"}, "layout": w.Layout(width="17em")}
+        style: dict[str, Any] = {
+            "style": {"description_width": "9ch"},
+            "layout": w.Layout(width="17em", max_width="98%"),
+        }
         every = [("all", None)]
         self.part = w.Dropdown(
             options=every + [(f"{p.number} {p.title}", p.number) for p in parts()], description="Part", **style

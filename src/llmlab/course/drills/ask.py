@@ -92,7 +92,10 @@ class Box:
         import ipywidgets as w
 
         self.seed, self.right, self.asked, self.tried = seed, 0, 0, False
-        style: dict[str, Any] = {"style": {"description_width": "6ch"}}
+        style: dict[str, Any] = {
+            "style": {"description_width": "6ch"},
+            "layout": w.Layout(width="24em", max_width="98%"),
+        }
         options = [("any", None)] + [(name.replace("_", " "), name) for name in KINDS]
         self.kind = w.Dropdown(options=options, value=kind, description="Kind", **style)
         self.text, self.said = w.HTML(), w.HTML()

@@ -38,7 +38,10 @@ class Panel:
 
         self.clock = clock
         self.interview: Interview | None = None
-        style: dict[str, Any] = {"style": {"description_width": "9ch"}, "layout": w.Layout(width="20em")}
+        style: dict[str, Any] = {
+            "style": {"description_width": "9ch"},
+            "layout": w.Layout(width="20em", max_width="98%"),
+        }
         self.role = w.Dropdown(options=[*ROLES], description="Role", **style)
         self.minutes = w.BoundedIntText(value=minutes, min=5, max=180, description="Minutes", **style)
         self.seed = w.BoundedIntText(value=seed, min=0, max=10**6, description="Seed", **style)
@@ -236,7 +239,7 @@ class Panel:
         from llmlab.course.widgets import _prose
 
         lang = "zh" if self.interview and self.interview.plan.zh else "en"
-        self.text.value = _prose(f"<div style='max-width:46em' lang='{lang}'>{text}</div>")
+        self.text.value = _prose(f"<div style='max-width:46em;overflow-x:auto' lang='{lang}'>{text}</div>")
 
     def _say(self, sentence: str, *, pre: bool = False) -> None:
         tag = "pre style='white-space:pre-wrap'" if pre else "p"
