@@ -140,7 +140,7 @@ def test_the_records_are_those_of_the_recipes() -> None:
 
 def test_a_method_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of"):
-        label_curves.run("zero-shot", None, None, label_curves.Recipe(), 1, 0)  # type: ignore[arg-type]
+        label_curves.run("zero-shot", None, None, label_curves.Recipe(), 0)  # type: ignore[arg-type]
 
 
 def test_the_memory_of_a_step_counts_gradients_although_some_are_left_over(model: Decoder) -> None:
