@@ -140,6 +140,8 @@ def test_the_records_are_those_of_the_recipes() -> None:
 
 def test_a_method_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of"):
+        label_curves.train_encoder(Labelled(["a"], [1]), label_curves.Recipe(), 0, pretrained=True)
+    with pytest.raises(ValueError, match="expected one of"):
         label_curves.run("zero-shot", None, None, label_curves.Recipe(), 0)  # type: ignore[arg-type]
 
 
