@@ -53,7 +53,9 @@ def screen(notebook: Opened) -> Screen:
 
 def test_before_it_runs_the_static_forms_stand_there(notebook):
     assert not BROKEN.search(notebook.before)
-    asked = [c.source for c in notebook.saved.cells if c.cell_type == "code" and "predict(" in c.source]
+    asked = [
+        c.source for c in notebook.saved.cells if c.cell_type == "code" and re.search(r"^predict\(", c.source, re.M)
+    ]
     assert notebook.folded == len(asked) > 0
 
 
@@ -81,7 +83,7 @@ def test_a_prediction_is_answered_explained_and_remembered(notebook):
         box.scroll_into_view_if_needed()
         radios = box.get_by_role("radio")
         assert [radio.is_checked() for radio in radios.all()] == [False] * radios.count()
-        choice = box.locator(".widget-radio-box label").last.inner_text().strip()
+        choice = (box.locator(".widget-radio-box label").last.text_content() or "").strip()
         radios.last.click()
         box.locator("text=/✓ Right|✗ Not this/").first.wait_for()
         assert choice in box.locator("strong", has_text=re.compile("✓ Right|✗ Not this")).first.inner_text()
@@ -109,7 +111,7 @@ def test_a_prediction_can_be_answered_with_the_keyboard(notebook):
 
 
 def test_a_control_used_with_the_keyboard_changes_what_is_shown(notebook):
-    """Each slider takes a step; an explore without sliders but with a text box gets more text."""
+    """Each slider takes a step; without sliders each text box gets more text, for a moment; without those a menu."""
     screen = notebook.screen
     boxes = screen.page.locator(f"{PANEL} .llmlab-explore")
     assert boxes.count() > 0
@@ -118,18 +120,30 @@ def test_a_control_used_with_the_keyboard_changes_what_is_shown(notebook):
         box.scroll_into_view_if_needed()
         view = box.locator(".widget-html-content").last
         sliders = box.get_by_role("slider")
-        for control in (sliders if sliders.count() else box.locator("input[type=text]")).all():
+        texts, menus = box.locator("input[type=text]"), box.locator("select")
+        for control in (sliders if sliders.count() else texts if texts.count() else menus).all():
             shown = view.inner_html()
             control.focus()
             if sliders.count():
                 now, high = (float(control.get_attribute(f"aria-value{x}") or "nan") for x in ("now", "max"))
                 screen.page.keyboard.press("ArrowRight" if now < high else "ArrowLeft")
-            else:
+            elif texts.count():
+                written = control.input_value()
                 screen.page.keyboard.press("End")
                 screen.page.keyboard.type(" 很不好。 Not good.")
                 screen.page.keyboard.press("Enter")
+            else:
+                last = control.locator("option").count() - 1 == control.evaluate("e => e.selectedIndex")
+                screen.page.keyboard.press("ArrowUp" if last else "ArrowDown")
             screen.until("([e, shown]) => e.innerHTML != shown", SOON, [view.element_handle(), shown])
             assert "⚠" not in view.inner_text()
+            if (
+                not sliders.count() and texts.count()
+            ):  # two boxes may have to agree: the next is tried on what was there
+                changed = view.inner_html()
+                control.fill(written)
+                control.press("Enter")
+                screen.until("([e, shown]) => e.innerHTML != shown", SOON, [view.element_handle(), changed])
             used += 1
         for picture in view.locator("img").all():
             assert len(picture.get_attribute("alt") or "") >= 20

@@ -121,8 +121,8 @@ OWN_DTYPE = {
 
 #: What takes numbers and no tensor, is a table or a type, or only sets switches.
 WITHOUT_TENSORS = {
-    "ACTIVATIONS", "Layout", "Rotate", "alibi_slopes", "compute_with", "deepnorm_constants", "llama3_frequencies", "mc_dropout",
-    "ntk_frequencies", "rope_frequencies", "yarn_attention_factor", "yarn_frequencies",
+    "ACTIVATIONS", "Layout", "Rotate", "alibi_slopes", "compute_with", "deepnorm_constants", "llama3_frequencies",
+    "mc_dropout", "ntk_frequencies", "rope_frequencies", "yarn_attention_factor", "yarn_frequencies",
 }  # fmt: skip
 
 
