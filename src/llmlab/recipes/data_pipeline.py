@@ -243,20 +243,24 @@ def loss_on(model: Decoder, texts: Sequence[str]) -> float:
 
 
 def corpora() -> dict[str, list[str]]:
-    """What each run reads: the mixture as it is, after each step alone, after all steps, and after all with as many
-    fresh reviews as it can read, which stand for a crawl that goes on."""
-    found = {"raw": [document.text for document in dirty_mixture()]}
-    for step in STEPS:
-        found[step] = [document.text for document in kept_by([step])[-1]]
-    found["all"] = [document.text for document in kept_by(list(STEPS))[-1]]
-    found["all + fresh"] = found["all"] + review_parts()["fresh"]
-    return found
+    """What each run reads: the mixture as it is, after each step alone, after the steps one by one in their order, and
+    after all with as many fresh reviews as it can read, which stand for a crawl that goes on."""
+    found = {"raw": dirty_mixture()} | {step: tuple(kept_by([step])[-1]) for step in STEPS}
+    stages = kept_by(list(STEPS))
+    names = ("language + quality", "... + exact", "... + near", "all")
+    found |= {name: tuple(stage) for name, stage in zip(names, stages[2:], strict=True)}
+    texts = {name: [document.text for document in documents] for name, documents in found.items()}
+    return texts | {"all + fresh": texts["all"] + review_parts()["fresh"]}
 
 
 def record_pipeline() -> dict[str, Any]:
-    """Every corpus, three seeds each; losses on clean held-out reviews, and on the leaked ones."""
+    """Every corpus, three seeds each; losses on clean held-out reviews, and on the leaked ones.
+
+    ``review_share`` is what part of the characters read are reviews, repeats and leaked ones among them.
+    """
     parts, runs = review_parts(), []
-    pool = set(parts["pool"]) | set(parts["fresh"])
+    reviews = {document.text for document in dirty_mixture() if document.origin in ("review", "leak")}
+    reviews |= set(parts["fresh"])
     for name, texts in corpora().items():
         for seed in range(SEEDS):
             model, history, read = train_on(texts, seed)
@@ -265,8 +269,8 @@ def record_pipeline() -> dict[str, Any]:
                 "seed": seed,
                 "held": round(loss_on(model, parts["held"]), 4),
                 "leaked": round(loss_on(model, parts["leaked"]), 4),
-                "review_share": round(sum(len(t) for t in read if t in pool) / sum(map(len, read)), 4),
-                "distinct_review_characters": sum(map(len, pool & set(read))),
+                "review_share": round(sum(len(t) for t in read if t in reviews) / sum(map(len, read)), 4),
+                "different_review_characters": sum(map(len, reviews & set(read))),
                 "first_losses": [round(x, 4) for x in history.losses[:8]],
             }
             print(run, flush=True)

@@ -66,6 +66,8 @@ def check_signature(answer: Any) -> str:
     expect_close(
         call(answer, x[::-1].copy(), a, b), _right_signature(x, a, b), "the signature of the same set backwards"
     )
+    y = rng.integers(0, 2**32, 12, dtype=np.uint64)
+    expect_close(call(answer, y, a, b), _right_signature(y, a, b), "the signature of another set", rtol=0, atol=0.5)
     c, d = _orders(5, 9)
     expect_close(
         call(answer, x, c, d), _right_signature(x, c, d), "the signature with five other orders", rtol=0, atol=0.5
@@ -125,6 +127,18 @@ def _zeros_for_none(x: Any, a: Any, b: Any) -> Any:
     import numpy as np
 
     return _right_signature(x, a, b) if len(x) else np.zeros(len(a))
+
+
+def _remembers() -> Callable[..., Any]:
+    known: dict[Any, Any] = {}
+
+    def signature(x: Any, a: Any, b: Any) -> Any:
+        key = (len(x), len(a))
+        if key not in known:
+            known[key] = _right_signature(x, a, b)
+        return known[key]
+
+    return signature
 
 
 def _python_integers(x: Any, a: Any, b: Any) -> Any:
@@ -344,6 +358,10 @@ def check_dedup(answer: Any) -> str:
         "the third text is like the second, which is gone, and not like the first, which is kept: it stays. Compare with "
         "kept texts only",
     )
+    expect(run(["不错", "错不"]) == [0, 1], "a short text is its own only n-gram, not the set of its characters")
+    expect(
+        run(["abcdef", "ABCDEF"]) == [0, 1], "capitals are not what small letters are: compare the texts as they stand"
+    )
     expect(run(["", " ", "", "x"]) == [0, 1, 3], "two empty texts are equal, and equal to nothing else")
     expect(run([]) == [], "of no texts none stay")
     return "near copies go, short and quoted texts stay"
@@ -352,7 +370,12 @@ def check_dedup(answer: Any) -> str:
 def _thresholds(run: Callable[..., list[int]]) -> None:
     a, b = "abcdefgh", "abcdefgX"  # 3-grams: 5 shared of 7; 1-grams: 7 shared of 9
     share = _similar(_grams(a, 3), _grams(b, 3))
-    expect(run([a, b], 0.7, 5) == [0, 1] and run([a, b], 0.7, 1) == [0], "the n that is handed over is not used")
+    expect(run([a, b], 0.7, 1) == [0], "the n that is handed over is not used")
+    expect(
+        run([a, b], 0.7, 5) == [0, 1],
+        "two texts share 3 of their 5 different n-grams, 0.6, and one goes at a threshold of 0.7: divide what they share by "
+        "the size of the union, and use the n that is handed over",
+    )
     expect(
         run([a, b], share, 3) == [0],
         "a pair whose similarity equals the threshold is a duplicate: at least it, not above",
@@ -379,6 +402,18 @@ def _without_last_gram(text: str, n: int) -> set[str]:
 
 def _contained(a: set[str], b: set[str]) -> float:
     return len(a & b) / min(len(a), len(b)) if a and b else float(a == b)
+
+
+def _dice(a: set[str], b: set[str]) -> float:
+    return 2 * len(a & b) / (len(a) + len(b)) if a or b else 1.0
+
+
+def _larger(a: set[str], b: set[str]) -> float:
+    return len(a & b) / max(len(a), len(b)) if a or b else 1.0
+
+
+def _set_of_characters(text: str, n: int) -> set[str]:
+    return _grams(text, n) if len(text) >= n else set(text)
 
 
 def _as_given(texts: Sequence[str], threshold: float = 0.7, n: int = 5) -> list[int]:
@@ -452,6 +487,15 @@ def check_leak(answer: Any) -> str:
     expect(all(g is w or (w is not None and g == w) for g, w in zip(got, want)), f"expected {want}")
     expect(list(call(answer, test, train, 3))[4] == 1, "with n = 3 the last test text does stand in training")
     expect(list(call(answer, test, train, 10))[0] is None, "the n that is handed over is not used")
+    words = ["in", "1998", "the", "price", "of", "rice", "rose", "by", "价格", "percent", "in", "Ürümqi"]
+    each = [" ".join(words[i : i + 5]) for i in range(len(words) - 4)]
+    got = list(call(answer, each, ["nothing at all", " ".join(words)], 5))
+    expect(any(got), "the last training text is never looked at")
+    expect(
+        all(got),
+        "a run in the middle or at the end of a training text goes unseen, or a word with figures or other letters is none: "
+        "take a run at every place, and words by \\w+",
+    )
     glued = call(answer, ["new york times are here again"], ["the new yorktimes are here again now"], 5)
     expect(list(glued) == [False], "words are joined without a blank between them: 'york times' is not 'yorktimes'")
     edges = call(answer, ["a b c d e", "c d e f g", "e f g h i"], ["a b c d e f g"], 5)
@@ -522,6 +566,24 @@ def _glued(text: str, n: int) -> set[Any]:
 
 def _five_only(test: Sequence[str], train: Sequence[str], n: int = 13) -> list[Any]:
     return _leak()(test, train, 5)
+
+
+def _english_letters(text: str, n: int) -> set[Any]:
+    words = re.findall("[a-z]+", text.lower())
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def _every_second(test: Sequence[str], train: Sequence[str], n: int = 13) -> list[Any]:
+    def runs(text: str) -> list[Any]:
+        words = re.findall(r"\w+", text.lower())
+        return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+    seen = {run for text in train for run in runs(text)[::2]}
+    return [any(run in seen for run in runs(text)) if runs(text) else None for text in test]
+
+
+def _without_last_text(test: Sequence[str], train: Sequence[str], n: int = 13) -> list[Any]:
+    return _leak()(test, train[:-1] or train, n)
 
 
 def _with_index(test: Sequence[str], train: Sequence[str], n: int = 13) -> list[Any]:
@@ -635,6 +697,7 @@ TASKS = [
                 Case("in floats", _floats, "uint64"),
                 Case("zeros for none", _zeros_for_none, "no shingles"),
                 Case("sorts its input", _sorts, "in place"),
+                Case("remembers", _remembers(), "another set"),
             ],
             right=[Case("Python's integers", _python_integers), Case("NumPy", _right_signature)],
         ),
@@ -695,6 +758,10 @@ TASKS = [
                 Case("n-grams side by side", _dedup(_strided), "at every place"),
                 Case("short ones have none", _dedup(_nothing_if_short), "no n-gram"),
                 Case("without the last", _dedup(_without_last_gram), "last n-gram"),
+                Case("short ones by character", _dedup(_set_of_characters), "not the set of its characters"),
+                Case("small letters", _dedup(lambda text, n: _grams(text.lower(), n)), "as they stand"),
+                Case("Dice", _dedup(similar=_dice), "size of the union"),
+                Case("by the larger set", _dedup(similar=_larger), "size of the union"),
                 Case("by the smaller set", _dedup(similar=_contained), "divides by the union"),
                 Case("with the last kept", _dedup(against=lambda seen: seen[-1:]), "the last alone"),
                 Case("above, not at", _dedup(at=lambda s, t: s > t + 1e-12), "equals the threshold"),
@@ -730,6 +797,9 @@ TASKS = [
                 Case("short ones are clean", _leak(none=False), "neither clean nor leaked"),
                 Case("fixed n", _five_only, "n = 3"),
                 Case("substrings", _substring, "compare words"),
+                Case("letters of English", _leak(_english_letters), "other letters"),
+                Case("every second run", _every_second, "in the middle"),
+                Case("without the last text", _without_last_text, "last training text"),
                 Case("all leaked", lambda test, train, n=13: [True] * len(test), "other order"),
                 Case("the share", lambda test, train, n=13: 0.4, "should be"),
             ],
