@@ -96,3 +96,13 @@ def test_runs_of_one_seed_read_the_same_windows():
     first = [gpt_ladder.train(size, ids, run, seed)[1] for seed in (0, 0, 1)]
     assert first[0] == first[1] != first[2]
     assert gpt_ladder.train(size, ids, run, 0, max_steps=2)[1] == first[0][:2]
+
+
+def test_each_size_has_the_best_of_the_rates_that_were_tried():
+    tried = read_record("gpt_rates")["tried"]
+    for size, rung in zip(gpt_ladder.SIZES, read_record("gpt_sizes")["rungs"]):
+        own = {t["lr"]: sum(t["valid"]) for t in tried if t["d"] == size.d}
+        assert tuple(own) == gpt_ladder.RATES[size.d]
+        best = min(own, key=lambda lr: own[lr])
+        assert best == size.lr == rung["lr"]
+        assert min(own) < best < max(own), "the best rate stands at the edge of those tried"

@@ -40,6 +40,7 @@ RECIPES = {
     "sft_mask": ("alignment", "instruction tuning with the loss on the answer or on everything"),
     "dpo_short": ("alignment", "DPO on derived preferences for short answers, and what else it does"),
     "gpt_to_llama": ("gpt_ladder", "from GPT-2 to Llama in five changes, three seeds each"),
+    "gpt_rates": ("gpt_ladder", "learning rates for five sizes of a small GPT"),
     "gpt_sizes": ("gpt_ladder", "one small GPT in five sizes on one budget of text, three seeds each"),
     "senses": ("senses", "whether a word's vector knows its sense, by layer and with the context cut in four ways"),
     "needles": ("needles", "ten facts at ten depths of a novel: which of them SmolLM2 finds at four lengths"),
