@@ -288,6 +288,7 @@ def test_the_page_shows_what_was_typed_and_runs_none_of_it(store):
 
 def test_an_interview_without_losses_says_so(store):
     interview = start(plan_of(("calculation", "f1 5")))
+    assert "Nothing was marked, so nothing can be said" in markdown_report(interview)
     interview.answer(repr(drill_of(interview.plan.items[0]).answer))
     assert "Nothing was lost" in markdown_report(interview)
 

@@ -97,6 +97,8 @@ def _next(interview: Interview, base: str) -> list[str]:
             entry = lesson_of(item)
             lost[entry.number] += missed * item.minutes
             why[entry.number].append(str(i))
+    if all(a.mark is None for a in interview.answers):
+        return ["Nothing was marked, so nothing can be said."]
     if not lost:
         return ["Nothing was lost in what was marked. Draw another seed, or a longer interview."]
     lines = []
