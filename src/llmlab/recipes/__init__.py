@@ -63,5 +63,6 @@ def main(argv: list[str]) -> int:
         return 0
     module, _ = RECIPES[name]
     make = importlib.import_module(f"llmlab.recipes.{module}").main
-    make() if module == name else make(name)
+    alone = [other for other, _ in RECIPES.values()].count(module) == 1
+    make() if alone else make(name)
     return 0
