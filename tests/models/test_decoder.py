@@ -103,6 +103,15 @@ def test_a_cache_filled_in_pieces_gives_the_whole(pairs, family, side, capacity)
     assert cache[0].view().k.shape[1] == (2 if "GQA" in family else 4), "key heads are kept, not query heads"
 
 
+@pytest.mark.parametrize("make", [DecoderConfig, DecoderConfig.gpt2])
+def test_a_model_of_one_layer_writes_with_a_cache(make):
+    model = Decoder(make(61, 16, 1, 2, context=12)).eval()
+    ids, cache = strangers.ids(time=9), model.new_cache()
+    with torch.no_grad():
+        parts = [model(part, None, cache) for part in ids.split([5, 1, 3], dim=1)]
+        torch.testing.assert_close(torch.cat(parts, 1), model(ids), **CLOSE)
+
+
 @BOTH
 def test_new_tokens_after_prompts_padded_on_the_right(pairs, family):
     """The padding then stands between a text's tokens; counted as tokens, it would push the new ones away."""
