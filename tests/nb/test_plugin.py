@@ -69,8 +69,8 @@ GREEDY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module", params=[(), ("-n2",)], ids=["one process", "two"])
+def report(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
     """What one run of the plugin says about a sound notebook, one with every fault, a greedy one, a dead one and a lab."""
     root = tmp_path_factory.mktemp("course")
     save(root / "notebooks" / "01_sound.ipynb", notebook(*SOUND))
@@ -96,7 +96,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         "--color=no",
     ]
     done = subprocess.run(
-        [*command, "--continue-on-collection-errors", "--nbval", "."],
+        [*command, "--continue-on-collection-errors", "--nbval", ".", *request.param],
         cwd=root,
         capture_output=True,
         text=True,

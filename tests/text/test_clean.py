@@ -59,6 +59,11 @@ def test_the_default_changes_nothing_twice(text):
     assert clean(clean(text)) == clean(text)
 
 
+def test_changes_in_a_long_text_are_as_small_as_in_a_short_one():
+    """difflib by itself takes no notice of characters that are more than a hundredth of 200 or more."""
+    assert changes(["the same " * 50 + "e\u0301" + " words" * 50], ["nfc"]) == {"nfc": {("e\u0301", "é"): 1}}
+
+
 def test_changes_are_counted_by_step():
     found = changes(["１９９８年", "e\u0301１\u200b", "same"], ["remove_controls", "nfc", "half_width"])
     assert found["remove_controls"] == Counter({("\u200b", ""): 1})

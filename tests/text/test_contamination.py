@@ -47,6 +47,12 @@ def test_chinese_is_compared_by_characters():
     assert NgramIndex(["ＡＢＣ１２３"], 6, "characters").overlap("abc 123").share == 1
 
 
+def test_thirteen_words_are_a_run_unless_told():
+    text = " ".join("abcdefghijklm")
+    assert NgramIndex([text]).overlap(text) == Overlap(1, 13, text) and NgramIndex([text]).unit == "words"
+    assert NgramIndex([text]).overlap(text[:-2]) == Overlap(None, 0, "")
+
+
 def test_a_text_too_short_proves_nothing():
     assert NgramIndex(["a b c"], n=4).overlap("a b c") == Overlap(None, 0, "")
     assert NgramIndex([], n=1).overlap("a") == Overlap(0.0, 0, "")

@@ -42,6 +42,7 @@ def test_exact_duplicates():
 
 def test_shingles_by_hand():
     assert shingles("abcd", 3) == {"abc", "bcd"} and shingles("ab", 3) == {"ab"} and shingles("", 3) == set()
+    assert shingles("abab", 1) == {"a", "b"} and shingles("abcdefg") == {"abcde", "bcdef", "cdefg"}
     assert jaccard(shingles("abcd", 3), shingles("abce", 3)) == 1 / 3
     assert jaccard(frozenset(), frozenset()) == 1 and jaccard(frozenset("a"), frozenset()) == 0
     with pytest.raises(ValueError, match="n=0"):
@@ -65,6 +66,7 @@ def test_signatures_are_the_same_everywhere():
     known = [[1956367642, 180282522, 1962360668, 846474088], [2**32 - 1] * 4]
     assert MinHash(4, 3, seed=0).signatures(["中文文本", ""]).tolist() == known
     rows = MinHash(64, 3).signatures(["", "", "x"])
+    assert rows.dtype == np.uint32, "half the memory of what numpy takes by itself"
     assert (rows[0] == rows[1]).all() and not (rows[0] == rows[2]).any()
 
 
@@ -129,6 +131,12 @@ def test_short_texts_are_not_eaten():
     found = near_duplicates(["好", "差", "不错", "很好", "好", "", " ", "不错!"])
     assert found.clusters == [[0, 4], [5, 6]] and found.distinct == 6
     assert found.kept() == [0, 1, 2, 3, 5, 7]
+
+
+def test_a_threshold_of_one_keeps_what_has_all_shingles_in_common():
+    """The same set in another number or order is similar to 1, and no pair of equal texts is one of these."""
+    found = near_duplicates(["abababab", "ababababab", "ababababx", "abababab"], 1, n=2)
+    assert found.clusters == [[0, 1, 3]] and found.pairs == {(0, 1): 1.0}
 
 
 def test_a_key_decides_what_is_equal_and_the_first_stays():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmlab import assets
 from llmlab.text import UnigramSegmenter, count_words, maximum_match, score_segmentation
-from llmlab.text.segment import disagreements
+from llmlab.text.segment import Score, disagreements
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -41,6 +41,7 @@ def test_maximum_matching_from_both_sides():
 
 def test_the_best_path_beats_the_longest_word():
     assert UnigramSegmenter(COUNTS).segment("研究生命的起源") == ["研究", "生命", "的", "起源"]
+    assert UnigramSegmenter(COUNTS).segment("") == []
 
 
 def cuts(text):
@@ -102,6 +103,7 @@ def test_the_score_by_hand():
     score = score_segmentation([["ab", "c"], ["d", "e"]], [["a", "b", "c"], ["de"]], known={"c", "d", "e"})
     assert (score.precision, score.recall, score.f1) == (1 / 4, 1 / 4, 1 / 4)
     assert (score.unseen_recall, score.unseen) == (0, 1 / 4)
+    assert score_segmentation([["ab"]], [["ab"]], known=()) == Score(1, 1, 1, 1, 1), "one word, unseen and right"
     one = score_segmentation([["ab", "c", "d"]], [["ab", "cd"]])
     assert (one.precision, one.recall) == (1 / 2, 1 / 3) and one.f1 == pytest.approx(2 / 5)
     assert math.isnan(one.unseen_recall)

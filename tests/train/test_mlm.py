@@ -109,6 +109,25 @@ def test_words_are_chosen_whole() -> None:
     assert torch.corrcoef(rows.T).fill_diagonal_(0).abs().max() < 0.12  # words do not know of each other
 
 
+def test_words_are_drawn_by_the_seed_and_none_may_be_there() -> None:
+    ids, keep = text(rows=20)
+    words = torch.arange(ids.shape[1]).expand_as(ids) // 3
+    first, second, third = (drawn(ids, keep, seed=seed, words=words) for seed in (1, 1, 2))
+    assert torch.equal(first.labels, second.labels) and not torch.equal(first.labels, third.labels)
+    for rows, time in ((0, 5), (3, 0)):
+        nothing = torch.zeros(rows, time, dtype=torch.long)
+        assert drawn(nothing, nothing == 0, words=nothing).labels.shape == (rows, time)
+
+
+def test_random_tokens_may_come_from_the_whole_vocabulary() -> None:
+    ids, keep = text()
+    options = {"mask_id": MASK, "rate": 1.0, "shares": (0.0, 1.0), "generator": torch.Generator().manual_seed(0)}
+    batch = mask_tokens(ids, keep, draw_from=(0, SIZE), **options)
+    assert set(batch.inputs[~keep].tolist()) == set(range(SIZE))
+    with pytest.raises(ValueError, match=r"draw_from=\(-1, 105\)"):
+        mask_tokens(ids, keep, draw_from=(-1, SIZE), **options)
+
+
 def collator_shares(rate: float) -> list[float]:
     from tokenizers import Tokenizer, models
     from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast

@@ -129,7 +129,7 @@ def load_smollm2(dtype: torch.dtype | None = None, attn_implementation: str = "s
     """SmolLM2-135M-Instruct: ``(model, tokenizer)``, on the CPU, in evaluation mode. ``dtype`` None is float32.
 
     ``attn_implementation="eager"`` gives attention maps (``output_attentions=True``). Weights: 4-bit GGUF, dequantized
-    (Allal et al. 2025, arXiv 2502.02737, for the model).
+    (Ben Allal et al. 2025, arXiv 2502.02737, for the model).
 
     Raises:
         AssetMissing: it was not fetched; the message names the command.

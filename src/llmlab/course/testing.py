@@ -1,4 +1,7 @@
-"""``llmlab test``: unit tests, every notebook, solution and lab, and the browser, in one pytest run."""
+"""``llmlab test``: unit tests, every notebook, solution and lab, and the browser, in one pytest run.
+
+Everything runs on as many processes as the machine has room for (``-n 1`` for one); what is named runs on one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+from llmlab.course.nb.spread import jobs
 from llmlab.course.places import repository
 
 __all__ = ["main", "test_environment"]
@@ -25,6 +29,8 @@ def main(argv: list[str]) -> int:
     home = repository()
     named = any(not word.startswith("-") and (home / word.split("::")[0]).exists() for word in argv)
     what = [] if named else ["tests", "notebooks", "solutions"]
+    if not named and jobs() > 1 and not any(word.startswith(("-n", "--numprocesses")) for word in argv):
+        what += ["-n", str(jobs()), "--no-loadscope-reorder"]
     with tempfile.TemporaryDirectory(prefix="llmlab-test-") as data:
         command = [sys.executable, "-m", "pytest", "-p", "llmlab.course.nb.plugin", *argv, *what]
         return subprocess.run(command, cwd=home, env=test_environment(data), check=False).returncode

@@ -3,7 +3,7 @@
 It stands on nbval (one item a cell, nbval's tags and failure reports) and replaces what nbval cannot do: cells are
 executed as a front end would (``clear_output``, ``update_display``, Output widgets), numbers are compared with a
 tolerance, and three more items a notebook guard its form, its budget and the closed network. A table of what each
-notebook used ends the report.
+notebook used ends the report. With ``-n 2`` notebooks run side by side.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from llmlab.course.nb.compare import Tolerance, compare_outputs
 from llmlab.course.nb.execute import CELL_SECONDS, Run, execute, silent_promise
 from llmlab.course.nb.normal import PNG_URI, normalise, serialise
 from llmlab.course.nb.regen import read
+from llmlab.course.nb.spread import own_data, scheduler
 
 __all__ = ["BUDGET", "budget_faults", "form_faults"]
 
@@ -29,13 +30,20 @@ __all__ = ["BUDGET", "budget_faults", "form_faults"]
 BUDGET = {"cpu": 60.0, "peak_mb": 3 * 1024.0}
 UNITS = {"cpu": "s of CPU time", "peak_mb": "MB of memory"}
 _PLACE = re.compile(r"(?:/home/|/Users/|/root/|/tmp/|/var/folders/|[A-Z]:\\\\?Users\\)[^\s\"'<>]*")
-RUNS = pytest.StashKey[dict[Path, Run]]()
+#: What a notebook used, on the report of its budget: that also reaches a run on several processes.
+USED = "llmlab.used"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the notebooks over from nbval's own collector, which ``--nbval`` would start beside ours."""
     config.option.nbval = config.option.nbval_lax = False
-    config.stash[RUNS] = {}
+    own_data(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Notebooks, files, and a notebook's browser tests each stay on one process."""
+    return scheduler(config, log)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NotebookFile | None:
@@ -45,20 +53,23 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> NotebookFi
     return NotebookFile.from_parent(parent, path=file_path)
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The measured table."""
-    runs = config.stash.get(RUNS, {})
-    if not runs:
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(kind, [])]
+    rows = sorted(value for report in reports for name, value in report.user_properties if name == USED)
+    if not rows:
         return
     terminalreporter.section("notebooks: what they used")
     terminalreporter.line(f"{'CPU s':>8}  {'wall s':>8}  {'peak MB':>8}  {'threads':>7}  notebook")
-    for path, run in sorted(runs.items()):
-        used = run.usage
-        numbers = (
-            "stopped before its end" if used is None else f"{used.cpu:8.1f}  {used.wall:8.1f}  {used.peak_mb:8.0f}"
-        )
-        threads = "" if used is None else f"  {used.threads or '-':>7}"
-        terminalreporter.line(f"{numbers}{threads}  {path.parent.name}/{path.name}")
+    for place, numbers in rows:
+        terminalreporter.line(f"{numbers}  {place}")
+
+
+def _used(run: Run) -> str:
+    used = run.usage
+    if used is None:
+        return "stopped before its end"
+    return f"{used.cpu:8.1f}  {used.wall:8.1f}  {used.peak_mb:8.0f}  {used.threads or '-':>7}"
 
 
 class NotebookFile(IPyNbFile):
@@ -89,7 +100,6 @@ class NotebookFile(IPyNbFile):
         """Execute the whole notebook: a later cell may still change what an earlier one shows."""
         seconds = min(self.config.option.nbval_cell_timeout, CELL_SECONDS)
         self.run = execute(self.nb, self.path.parent, seconds=seconds)
-        self.config.stash[RUNS][self.path] = self.run
 
     def teardown(self) -> None:
         """Nothing: the kernel ended with the execution."""
@@ -145,6 +155,9 @@ class NotebookGuard(pytest.Item):
 
     def runtest(self) -> None:
         """Fails with one sentence a fault."""
+        if self.name == "budget":
+            place = f"{self.path.parent.name}/{self.path.name}"
+            self.user_properties.append((USED, (place, _used(self.parent.run))))
         if self.name == "form":
             faults = form_faults(self.parent.path.read_text("utf-8"), self.parent.nb)
         elif self.name == "network":
