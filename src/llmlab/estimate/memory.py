@@ -117,7 +117,7 @@ def activation_bytes(
     layer's input alone, 2·s·b·h. Tensor parallelism leaves 10·s·b·h whole on every device (the norms, the dropout after
     each block, and the blocks' inputs); sequence parallelism shares that as well. For layers with dropout and a
     feed-forward layer of 4d, without the embedding and the loss. Source: Korthikanti et al., 2022 (arXiv:2205.05198),
-    section 4 and table 2.
+    sections 4 and 5 and table 2; that ``full`` is shared under sequence parallelism too is our addition.
 
     Raises:
         ValueError: a size below 1, or an unknown kind of recomputation.

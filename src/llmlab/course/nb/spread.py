@@ -32,7 +32,7 @@ def jobs(cores: int | None = None, gb: float | None = None) -> int:
 def scope(nodeid: str) -> str:
     """What a test belongs to: its file, or, among the browser's tests of notebooks, its notebook."""
     found = _NOTEBOOK.match(nodeid)
-    return f"{found[1]}[{found[2]}]" if found else nodeid.split("::")[0]
+    return f"{found[1]}[{found[2]}]" if found else nodeid.split("::", maxsplit=1)[0]
 
 
 def own_data(config: pytest.Config) -> None:
