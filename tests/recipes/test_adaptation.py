@@ -143,6 +143,8 @@ def test_a_method_that_is_not_there_is_refused() -> None:
         label_curves.train_encoder(Labelled(["a"], [1]), label_curves.Recipe(), 0, pretrained=True)
     with pytest.raises(ValueError, match="expected one of"):
         label_curves.run("zero-shot", None, None, label_curves.Recipe(), 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no rate of their own"):
+        label_curves.train_encoder(Labelled(["a"] * 50, [1] * 50), label_curves.Recipe(), 0, pretrained=False)
 
 
 def test_the_memory_of_a_step_counts_gradients_although_some_are_left_over(model: Decoder) -> None:

@@ -9,6 +9,7 @@ sentence is preferred to the whole. What that teaches is known beforehand, so th
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 import time
@@ -66,13 +67,14 @@ class Recipe:
     batch_size: int = 8
     rank: int = 8
     sft_lr: float = 2e-3
-    sft_seeds: tuple[int, ...] = (0, 1)
+    sft_seeds: tuple[int, ...] = (0, 1, 2)
     pairs: int = 40
     held_out_pairs: int = 16
     reply_tokens: int = 48
     beta: float = 0.1
     dpo_lr: float = 1e-3
     dpo_epochs: int = 3
+    dpo_repeats: tuple[int, ...] = (1, 2)
 
 
 class Pair(NamedTuple):
@@ -243,12 +245,44 @@ def _examine(model: Decoder, tokenizer: Any, held: Sequence[Pair], recipe: Recip
 
 
 def dpo(recipe: Recipe) -> dict[str, Any]:
-    """Adapters trained on the pairs; what they do to held-out pairs, to free answers and to prose, on the way."""
-    model, (_, tokenizer) = smollm2(), assets.load_smollm2()
-    pairs = make_pairs(model, tokenizer, recipe)
+    """Adapters trained on the pairs; what they do to held-out pairs, to free answers and to prose, on the way.
+
+    Once in the pairs' order with ``dpo_short.safetensors`` as its result, and once for each of ``dpo_repeats`` with
+    other pairs held out, of which the beginning and the end are kept.
+    """
+    _, tokenizer = assets.load_smollm2()
+    pairs = make_pairs(smollm2(), tokenizer, recipe)
     train, held = pairs[: recipe.pairs], pairs[recipe.pairs :]
     print(len(train), "pairs to train,", len(held), "held out", flush=True)
-    torch.manual_seed(0)
+    model, trace, losses = dpo_run(tokenizer, train, held, recipe, 0)
+    write_adapters(model, "dpo_short.safetensors")
+    repeats = []
+    for seed in recipe.dpo_repeats:
+        mixed = random.Random(seed).sample(pairs, len(pairs))
+        _, other, _ = dpo_run(tokenizer, mixed[: recipe.pairs], mixed[recipe.pairs :], recipe, seed)
+        repeats.append({"seed": seed, "first": _short(other[0]), "last": _short(other[-1])})
+        print(repeats[-1], flush=True)
+    shown = [[tokenizer.decode(part, skip_special_tokens=False) for part in pair] for pair in held[:3]]
+    return {
+        "pairs": [p._asdict() for p in held],
+        "losses": [round(x, 4) for x in losses],
+        "trace": trace,
+        "repeats": repeats,
+        "examples": shown,
+    }
+
+
+def _short(examined: dict[str, Any]) -> dict[str, Any]:
+    """What a repeat keeps: all but the texts."""
+    return {name: value for name, value in examined.items() if name != "texts"}
+
+
+def dpo_run(
+    tokenizer: Any, train: Sequence[Pair], held: Sequence[Pair], recipe: Recipe, seed: int
+) -> tuple[Decoder, list[dict[str, Any]], list[float]]:
+    """One training: the model with its adapters, what was examined before it and after each epoch, and the losses."""
+    model = smollm2()
+    torch.manual_seed(seed)
     add_lora(model, ["attend.qkv"], recipe.rank)
     trace = [{"epochs": 0, **_examine(model, tokenizer, held, recipe)}]
 
@@ -265,16 +299,10 @@ def dpo(recipe: Recipe) -> dict[str, Any]:
         epochs=recipe.dpo_epochs,
         batch_size=8,
         lr=recipe.dpo_lr,
+        seed=seed,
         evaluate=evaluate,
     )
-    write_adapters(model, "dpo_short.safetensors")
-    shown = [[tokenizer.decode(part, skip_special_tokens=False) for part in pair] for pair in held[:3]]
-    return {
-        "pairs": [p._asdict() for p in held],
-        "losses": [round(x, 4) for x in history.losses],
-        "trace": trace,
-        "examples": shown,
-    }
+    return model, trace, history.losses
 
 
 def main(what: str, recipe: Recipe | None = None) -> None:
