@@ -12,6 +12,7 @@ from llmlab.models.decoder import Decoder, DecoderConfig
 from llmlab.models.fast import FastCache, FastDecoder
 from llmlab.models.load import smollm2
 from llmlab.models.matrices import KINDS, Float16Matrix, Float32Matrix, Int8Matrix, Matrix
+from llmlab.nn.onednn import product
 
 torch.set_num_threads(1)
 FAMILIES = pytest.mark.parametrize("family", ["Llama, GQA", "Llama, tied"])
@@ -216,6 +217,7 @@ def test_matrices_multiply_as_linear_does(rows, monkeypatch):
 @pytest.mark.parametrize("rows", [0, 1, 2, 3])
 def test_one_row_is_multiplied_in_two_halves_where_there_are_two(out, rows, monkeypatch):
     matrix, x, ways = Float32Matrix(weight(out)), weight(rows, seed=1), []
+    assert matrix.many is product, "oneDNN, where this torch has it"
     monkeypatch.setattr(torch, "bmm", lambda a, b, true=torch.bmm: ways.append(tuple(a.shape)) or true(a, b))
     torch.testing.assert_close(matrix(x), F.linear(x, matrix.weight))
     assert ways == ([(2, out // 2, 16)] if rows == 1 and out % 2 == 0 else [])
