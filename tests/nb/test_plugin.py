@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -98,6 +99,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     done = subprocess.run(
         [*command, "--continue-on-collection-errors", "--nbval", ".", *request.param],
         cwd=root,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_DISABLE_PLUGIN_AUTOLOAD"},
         capture_output=True,
         text=True,
         timeout=300,

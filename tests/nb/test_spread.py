@@ -47,6 +47,7 @@ def test_a_notebook_is_executed_by_one_process_and_once(tmp_path):
         save(tmp_path / "notebooks" / f"0{number}_a.ipynb", notebook(*cells))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-p", "llmlab.course.nb.plugin", "-p", "no:cacheprovider", "-n2", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    plain = {name: value for name, value in os.environ.items() if name != "PYTEST_DISABLE_PLUGIN_AUTOLOAD"}
+    done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, timeout=300, check=False)
     assert [(tmp_path / "notebooks" / f"{n}.txt").read_text() for n in range(3)] == ["x"] * 3, done.stdout
     assert "2 workers" in done.stdout
