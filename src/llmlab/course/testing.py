@@ -29,8 +29,9 @@ def main(argv: list[str]) -> int:
     home = repository()
     named = any(not word.startswith("-") and (home / word.split("::")[0]).exists() for word in argv)
     what = [] if named else ["tests", "notebooks", "solutions"]
-    if not named and jobs() > 1 and not any(word.startswith(("-n", "--numprocesses")) for word in argv):
-        what += ["-n", str(jobs()), "--no-loadscope-reorder"]
+    count = 1 if named or any(word.startswith(("-n", "--numprocesses")) for word in argv) else jobs()
+    if count > 1:
+        what += ["-n", str(count), "--no-loadscope-reorder"]
     with tempfile.TemporaryDirectory(prefix="llmlab-test-") as data:
         command = [sys.executable, "-m", "pytest", "-p", "llmlab.course.nb.plugin", *argv, *what]
         return subprocess.run(command, cwd=home, env=test_environment(data), check=False).returncode

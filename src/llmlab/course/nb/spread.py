@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 
-__all__ = ["jobs", "scope"]
+if TYPE_CHECKING:
+    import pytest  # the learner's environment has none
+
+__all__ = ["jobs", "own_data", "scheduler", "scope"]
 
 #: What one process needs: a notebook may take 3 GB, and its runner, JupyterLab and the browser stand beside it.
 GB_EACH = 5.0

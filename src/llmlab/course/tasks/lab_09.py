@@ -163,6 +163,12 @@ def check_split(answer: Any) -> str:
         valid not in (set(range(8)), set(range(32, 40))),
         "the validation documents are the first or the last of the list, which is sorted by topic: draw them at random",
     )
+    at = sorted(valid)
+    expect(
+        len({b - a for a, b in zip(at, at[1:])}) > 1,
+        f"the validation documents are every {at[1] - at[0]}th of the list: what returns with that step, a weekday or a "
+        "source, is then on one side alone. Draw them at random",
+    )
     copies = documents[:20] + documents[5:15] + documents[:3]
     _expect_split(call(answer, copies, 10, 0.2), documents[:20], 10, 4)
     _expect_split(call(answer, documents[:10], 7, 0.01), documents[:10], 7, 1)
@@ -487,6 +493,7 @@ TASKS = [
                 Case("windows with gaps", _split(stride=2.0), "on no side"),
                 Case("the first documents", _split(draw=list), "sorted by topic"),
                 Case("the last documents", _split(draw=lambda t: t[::-1]), "sorted by topic"),
+                Case("every fifth", _split(draw=lambda t: [x for i in range(5) for x in t[i::5]]), "every 5th"),
                 Case("a share that can be 0", _split(count=int), "empty"),
                 Case("always one", _split(count=lambda x: 1), "expected 8"),
                 Case("short windows kept", _split(ends=True), "characters, not"),
